@@ -1,0 +1,52 @@
+# `make run` and `make test` do all set-up themselves: a virtual environment in .venv, made with any Python >= 3.11.
+# PYTHON=/path/to/python chooses one; ARGS="--branches 5 --fresh" goes to run_cluster.py.
+
+PYTHON ?=
+ARGS ?=
+BENCH ?= --work transfer --in-flight 256 --seconds 10
+
+.PHONY: help run test berka bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/installed  ## start the demo cluster (Ctrl-C stops it)
+	@exec .venv/bin/python run_cluster.py $(ARGS)
+
+test: .venv/installed-dev  ## lint, types and all tests
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+berka: .venv/installed  ## replay a real bank's movements and compare every balance
+	.venv/bin/python -m examples.berka
+
+bench: .venv/installed  ## measure the running cluster (start it with `make run` in another shell)
+	.venv/bin/zbank bench $(BENCH)
+
+clean:  ## remove .venv and all caches; data/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find zbank tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: setup.cfg pyproject.toml | .venv/made
+	.venv/bin/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-dev: setup.cfg pyproject.toml | .venv/made
+	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/made:
+	@if .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && [ -x .venv/bin/pip ]; then \
+	    touch $@; exit 0; fi; \
+	seen=; for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    "$$python" -c '' 2>/dev/null || continue; \
+	    if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	        seen="$${seen:+$$seen, }$$python ($$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))"; continue; fi; \
+	    if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
+	        seen="$${seen:+$$seen, }$$python (without venv: apt-get install python3-venv)"; continue; fi; \
+	    echo "making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv && touch $@ && exit 0; exit 1; \
+	done; \
+	echo "zbank needs Python 3.11 or newer with venv; found $${seen:-none}." \
+	    "Install one, or name it: make run PYTHON=/path/to/python" >&2; exit 1

@@ -1,0 +1,183 @@
+"""A real cluster of real processes, started by the documented commands, for the tests that stand outside the bank."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zbank import Client
+from zbank.errors import ZbankError
+
+READY_LIMIT_S = 20.0
+STOP_LIMIT_S = 10.0
+COMMAND_LIMIT_S = 60.0
+CLUSTER_NAME = "test"
+BRANCHES = ("Mumbai", "Delhi")
+PORTS = range(20_000, 32_000)  # below the ports that systems give to outgoing connections
+NAMED_PORTS = 3  # the coordinator's feed takes the two ports after its own
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` neighbouring loopback ports that nobody listens on."""
+    for _ in range(200):
+        first = random.choice(PORTS)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise RuntimeError("no free ports found")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S, what: str = "the condition") -> None:
+    """Ask again and again until it holds; fail the test when it does not within the limit."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {limit_s} s")
+        time.sleep(0.02)
+
+
+class Cluster:
+    """A coordinator and branches as processes of their own. Names: `coordinator` and the branches'."""
+
+    def __init__(self, folder: Path, branches: tuple[str, ...] = BRANCHES) -> None:
+        self.folder = folder
+        self.config = folder / "cluster.toml"
+        self.data = folder / "data"
+        self.branches = branches
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        first = free_ports(NAMED_PORTS + len(branches))
+        self.endpoint = f"tcp://127.0.0.1:{first}"
+        self.endpoints = {"coordinator": self.endpoint}
+        self.endpoints |= {name: f"tcp://127.0.0.1:{first + NAMED_PORTS + n}" for n, name in enumerate(branches)}
+        self.config.write_text(self._toml(), encoding="utf-8")
+
+    def _toml(self) -> str:
+        lines = ["[cluster]", f'name = "{CLUSTER_NAME}"', f'data = "{self.data}"', ""]
+        lines += ["[coordinator]", f'endpoint = "{self.endpoint}"', ""]
+        for name in self.branches:
+            lines += [
+                f"[branches.{name}]",
+                f'endpoint = "{self.endpoints[name]}"',
+                'currency = "INR"',
+                "preload = true",
+                "",
+            ]
+        return "\n".join(lines)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of `zbank …`."""
+        return [sys.executable, "-m", "zbank.apps.cli", *arguments]
+
+    def start(self, name: str, ready: bool = True) -> None:
+        """Start one actor and, unless told otherwise, wait until it answers."""
+        role = ["coordinator"] if name == "coordinator" else ["branch", "--name", name]
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.command(*role, "--config", str(self.config)),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        if ready:
+            self.wait_ready(name)
+
+    def start_all(self) -> None:
+        """Start every actor, then wait for all; ready means that the coordinator knows every branch, too."""
+        names = ("coordinator", *self.branches)
+        for name in names:
+            self.start(name, ready=False)
+        for name in names:
+            self.wait_ready(name)
+        self.wait_registered()
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until the actor answers a status request."""
+
+        def answers() -> bool:
+            if self.processes[name].poll() is not None:
+                pytest.fail(f"{name} ended with {self.processes[name].returncode}:\n{self.output(name)}")
+            try:
+                with Client(self.endpoints[name], timeout_s=2) as client:
+                    return any(getattr(actor, "name", "") and hasattr(actor, "epoch") for actor in client.status())
+            except ZbankError:
+                return False
+
+        wait_until(answers, what=f"an answer of {name}")
+
+    def wait_registered(self) -> None:
+        """Wait until the coordinator has heard of every branch."""
+        with self.client() as client:
+            wait_until(
+                lambda: {info.name for info in client.branches() if info.up} >= set(self.branches),
+                what="the registration of every branch",
+            )
+
+    def log(self, name: str) -> Path:
+        """The file with all that the actor printed."""
+        return self.folder / f"{name}.log"
+
+    def output(self, name: str) -> str:
+        """All that the actor printed, over all its starts."""
+        return self.log(name).read_text(encoding="utf-8", errors="replace")
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send one actor a signal (SIGSTOP, SIGCONT, …)."""
+        os.kill(self.processes[name].pid, number)
+
+    def kill(self, name: str) -> None:
+        """kill -9, and wait until it is gone."""
+        process = self.processes[name]
+        process.kill()
+        process.wait(STOP_LIMIT_S)
+
+    def stop(self, name: str) -> int:
+        """SIGTERM; the exit code."""
+        process = self.processes[name]
+        process.terminate()
+        return process.wait(STOP_LIMIT_S)
+
+    def close(self) -> None:
+        """Leave no process behind, whatever state they are in."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.send_signal(signal.SIGCONT)
+        for process in self.processes.values():
+            process.wait(STOP_LIMIT_S)
+
+    def cli(self, *arguments: str, stdin: str = "", endpoint: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `zbank …` against the coordinator, or another endpoint, with its output captured; not a terminal."""
+        environment = {**os.environ, "ZBANK_ENDPOINT": endpoint or self.endpoint}
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+
+    def client(self, name: str = "coordinator", timeout_s: float = 10.0) -> Client:
+        """A Client of one actor; close it (it is a context manager)."""
+        return Client(self.endpoints[name], timeout_s=timeout_s)

@@ -1,0 +1,66 @@
+"""The commands when a part of the bank is away: one clear line in time, and never a wrong word on the money."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+from tests.acceptance.cluster import Cluster, wait_until
+
+SOURCE, NEAR, FAR = "Mumbai/1001", "Mumbai/1002", "Delhi/1002"
+
+
+def test_nobody_there(cluster: Cluster) -> None:
+    for name in ("coordinator", "Mumbai", "Delhi"):
+        cluster.kill(name)
+    for command in (("status",), ("balance", SOURCE), ("transfer", SOURCE, FAR, "1"), ("transfer-many", "-")):
+        begun = time.monotonic()
+        done = cluster.cli(*command, stdin="id,from,to,amount\na,A/1,B/1,1\n")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert cluster.endpoint in done.stderr
+        assert time.monotonic() - begun < 8
+
+
+def test_the_coordinator_is_down(cluster: Cluster) -> None:
+    cluster.kill("coordinator")
+    mumbai = cluster.endpoints["Mumbai"]
+    done = cluster.cli("transfer", SOURCE, NEAR, "5", endpoint=mumbai)
+    assert done.returncode == 0, done.stderr
+    done = cluster.cli("transfer", SOURCE, FAR, "5", "--timeout", "3", endpoint=mumbai)
+    assert done.returncode in (1, 3)
+    assert done.stderr.count("\n") == 1
+    assert cluster.cli("balance", SOURCE, endpoint=mumbai).stdout == "9995.00 INR\n"
+
+
+def test_a_branch_is_down(cluster: Cluster) -> None:
+    cluster.kill("Delhi")
+    done = cluster.cli("transfer", SOURCE, FAR, "5", "--id", "k", "--timeout", "3")
+    assert done.returncode in (1, 3), done
+    assert done.stderr.count("\n") == 1
+    assert cluster.cli("transfer", SOURCE, NEAR, "5").returncode == 0
+    status = cluster.cli("status", "--timeout", "2")
+    assert status.returncode == 1
+    assert re.search(r"branch +Delhi .* DOWN", status.stdout), status.stdout
+    assert status.stderr == "failed: no answer from Delhi\n"
+    cluster.start("Delhi")
+    wait_until(lambda: cluster.cli("transfer", SOURCE, FAR, "5", "--id", "k").returncode == 0)
+    assert cluster.cli("balance", SOURCE).stdout == "9990.00 INR\n"
+
+
+def test_a_branch_that_hangs_leaves_the_outcome_unknown_until_it_is_back(cluster: Cluster) -> None:
+    with cluster.client() as client:
+        before = client.account(FAR).balance_minor
+    cluster.send_signal("Delhi", signal.SIGSTOP)
+    done = cluster.cli("transfer", SOURCE, FAR, "5", "--id", "k", "--timeout", "2")
+    assert done.returncode in (1, 3), done
+    assert done.stderr.count("\n") == 1
+    if done.returncode == 3:
+        assert re.search(r"^unknown: [0-9a-f-]{36}: .*; ask with: zbank show ", done.stderr), done.stderr
+    cluster.send_signal("Delhi", signal.SIGCONT)
+    wait_until(lambda: cluster.cli("transfer", SOURCE, FAR, "5", "--id", "k", "--json").returncode == 0)
+    assert json.loads(cluster.cli("show", "k", "--json").stdout)["status"] == "committed"
+    with cluster.client() as client:
+        assert client.account(FAR).balance_minor == before + 500
+        assert client.account(SOURCE).balance_minor == 999_500

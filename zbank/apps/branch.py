@@ -1,0 +1,99 @@
+"""The wiring of a branch: store, state machine, link to the coordinator, loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
+
+from zbank.apps.serving import serve, welcome
+from zbank.clock import Clock
+from zbank.domain.legs import CASH, CLEARING, Leg
+from zbank.domain.money import currency as currency_of
+from zbank.ids import id_from_key
+from zbank.protocol.branch_state import BranchState, CoordinatorMark
+from zbank.protocol.machine import Machine, Sender
+from zbank.protocol.messages import (
+    BRANCH,
+    CLIENT,
+    COORDINATOR,
+    BranchInfo,
+    OpenAccount,
+    Register,
+    Transfer,
+)
+from zbank.protocol.participant import Participant
+from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.engine import Engine
+from zbank.transport.links import Link, branch_hello
+from zbank.transport.loop import ActorLoop
+from zbank.transport.peers import Peers
+
+PRELOAD = (("1001", 10_000), ("1002", 5_000))  #: account numbers and opening balances in whole units
+
+
+class BranchSettings(NamedTuple):
+    """What one branch process needs to know."""
+
+    name: str
+    cluster: str
+    endpoint: str  #: where others reach it
+    bind: str  #: where it listens
+    coordinator: str  #: the coordinator's endpoint
+    currency: str
+    time_zone: str  #: IANA name
+    data: Path  #: directory of the data file `<name>.db`
+    preload: bool  #: open the demo accounts in an empty branch
+
+
+def run(settings: BranchSettings) -> int:
+    """Serve until SIGTERM or SIGINT; gives the exit code."""
+    identity = Identity(cluster=settings.cluster, role=BRANCH, name=settings.name)
+
+    def wire(store: JournalStore, router: zmq.Socket[bytes]) -> tuple[Engine, ActorLoop]:
+        clock = Clock()
+        state = BranchState(settings.name, settings.currency)
+
+        def build(_thrown_away: Machine | None) -> Machine:
+            nonlocal state
+            state = BranchState(settings.name, settings.currency)
+            clearing = store.load_accounts([CLEARING])
+            state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+            return Participant(state, (CASH, CLEARING))
+
+        def register(coordinator: str) -> Register:
+            mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
+            info = BranchInfo(
+                settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True
+            )
+            return Register(info, mark.epoch, mark.number)
+
+        def connect(endpoint: str) -> Link:
+            return Link(zmq.Context.instance(), endpoint, hello, BRANCH, None)
+
+        engine = Engine(store, build, clock)
+        if settings.preload:
+            preload(engine, clock, settings.name, settings.currency)
+        hello = branch_hello(settings.cluster, settings.name)
+        link = Link(zmq.Context.instance(), settings.coordinator, hello, COORDINATOR, register)
+        peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinator))
+        return engine, ActorLoop(engine, peers, router, clock, coordinator=link, connect=connect)
+
+    return serve(settings.data, identity, settings.bind, wire)
+
+
+def preload(engine: Engine, clock: Clock, branch: str, code: str) -> None:
+    """Open the demo accounts and pay their balances in, unless that was done before: the ids are fixed, so it happens
+    once; a branch that has other accounts already is left alone."""
+    teller = Sender(b"", CLIENT, "")
+    about = engine.machine.status(engine.about(clock.now()), clock.now())
+    if about.accounts > 2:
+        return
+    unit = currency_of(code)
+    for number, whole in PRELOAD:
+        amount_minor = whole * 10**unit.exponent
+        opening = OpenAccount(id_from_key(f"preload/{branch}/{number}/open"), number, "Demo", code, 0)
+        legs = (Leg(branch, CASH, -amount_minor), Leg(branch, number, amount_minor))
+        deposit = Transfer(id_from_key(f"preload/{branch}/{number}/deposit"), legs, code, "opening balance")
+        engine.turn([(teller, 0, opening), (teller, 0, deposit)], clock.now())

@@ -1,0 +1,202 @@
+"""What all commands share: exit codes, one line for each fault, and where the bank is found."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from zbank.errors import InvalidConfig, InvalidInput, Refused, RemoteFault, ZbankError
+
+if TYPE_CHECKING:
+    from zbank import Client
+
+EXIT_DONE = 0
+EXIT_REFUSED = 1  # refused or failed
+EXIT_USAGE = 2
+EXIT_UNKNOWN = 3
+EXIT_INTERRUPTED = 130
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:9000"
+DEFAULT_TIMEOUT_S = 10.0
+MAX_TIMEOUT_S = 86_400.0
+
+_NEGATIVE_NUMBER = re.compile(r"-[0-9.]")
+
+
+class BankGroup(click.Group):
+    """The group of all commands. Turns every foreseeable fault into one line on stderr and an exit code."""
+
+    def main(  # type: ignore[override]  # never returns: there is no other mode here
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run a command and exit."""
+        extra.pop("standalone_mode", None)
+        arguments = list(sys.argv[1:] if args is None else args)
+        sys.exit(self._exit_code(arguments, prog_name, extra))
+
+    def _exit_code(self, arguments: list[str], prog_name: str | None, extra: dict[str, Any]) -> int:
+        try:
+            _check_text(arguments)
+            result = super().main(arguments, prog_name, standalone_mode=False, **extra)
+            sys.stdout.flush()
+            return result if isinstance(result, int) else EXIT_DONE
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            return EXIT_USAGE
+        except click.ClickException as error:
+            return _usage_error(error)
+        except click.Abort:
+            return complain("interrupted", EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has left; nothing more can be said, not even by the interpreter's last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_REFUSED
+        except ZbankError as error:
+            return complain(describe_error(error), EXIT_USAGE if isinstance(error, InvalidConfig) else EXIT_REFUSED)
+        except OSError as error:
+            return complain(f"failed: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+
+
+class AmountCommand(click.Command):
+    """A command with an amount: a negative one is called that, not an unknown option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, after a look for negative numbers where no option takes them."""
+        for before, argument in zip(["", *args], args, strict=False):
+            if before == "--":
+                break
+            if _NEGATIVE_NUMBER.match(argument) and not before.startswith("--"):
+                raise InvalidInput(f"{argument!r} is no amount here: give a positive one")
+        return super().parse_args(ctx, args)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= char <= "\udfff" for char in argument):
+            raise click.UsageError("an argument is not valid text: use UTF-8")
+
+
+def _usage_error(error: click.ClickException) -> int:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" (see: {error.ctx.command_path} --help)"
+    message = error.format_message().rstrip(".")
+    return complain(f"usage: {message[:1].lower()}{message[1:]}{hint}", EXIT_USAGE)
+
+
+def describe_error(error: ZbankError) -> str:
+    """The line a person reads: `refused: CODE: …` for a business or input "no", `failed: CODE: …` for a fault."""
+    if isinstance(error, Refused):
+        return f"refused: {error.refusal_code}: {error.detail}"
+    if isinstance(error, InvalidInput):
+        return f"refused: {error.code}: {error.detail}"
+    if isinstance(error, RemoteFault):
+        return f"failed: {error.remote_code}: {error.detail}"
+    if isinstance(error, InvalidConfig):
+        return f"config: {error.detail}"
+    return f"failed: {error.code}: {error.detail}"
+
+
+def complain(text: str, exit_code: int = EXIT_REFUSED) -> int:
+    """One line on stderr, whatever the text holds; gives the exit code back."""
+    click.echo(printable(text), err=True)
+    return exit_code
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters: what others wrote into a memo must not steer this terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in text)
+
+
+# --- where the bank is ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Where the bank is found and how long to wait for it."""
+
+    endpoint: str
+    cluster: str  #: the cluster's name, "" when none was given
+    timeout_s: float
+    named: str  #: the flags that say so again, for commands that we suggest; "" for the default place
+
+    def connect(self) -> Client:
+        """A client of the bank; close it (it is a context manager)."""
+        from zbank import Client
+
+        return Client(self.endpoint, cluster=self.cluster, timeout_s=self.timeout_s, name="cli")
+
+    def suggest(self, command: str) -> str:
+        """A command line that asks this bank."""
+        return f"zbank {command} {self.named}".rstrip()
+
+
+def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --endpoint, --config and --timeout; the command gets a `bank`."""
+
+    @click.option(
+        "--endpoint", envvar="ZBANK_ENDPOINT", metavar="ADDRESS", help=f"Coordinator or a branch.  [{DEFAULT_ENDPOINT}]"
+    )
+    @click.option("--config", metavar="FILE", help="Take the coordinator's address from a cluster file.")
+    @click.option(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_S,
+        show_default=True,
+        metavar="SECONDS",
+        callback=_checked_timeout,
+        help="How long to wait for an answer.",
+    )
+    @functools.wraps(function)
+    def wrapper(endpoint: str | None, config: str | None, timeout: float, **arguments: Any) -> Any:
+        return function(bank=_find_bank(endpoint, config, timeout), **arguments)
+
+    return wrapper
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+def _checked_timeout(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if not 0 < value <= MAX_TIMEOUT_S:  # false for NaN as well
+        raise click.BadParameter(f"{value} is no time to wait: give seconds above 0")
+    return value
+
+
+def _find_bank(endpoint: str | None, config: str | None, timeout_s: float) -> Bank:
+    source = click.get_current_context().get_parameter_source("endpoint")
+    typed = source is click.core.ParameterSource.COMMANDLINE  # else it is from the environment, or not given
+    if config is not None:
+        if typed:
+            raise click.UsageError("give --endpoint or --config, not both")
+        from zbank.config import load_config
+
+        cluster = load_config(config)
+        return Bank(cluster.coordinator.endpoint, cluster.name, timeout_s, f"--config {config}")
+    if not endpoint or endpoint == DEFAULT_ENDPOINT:
+        return Bank(DEFAULT_ENDPOINT, "", timeout_s, "")
+    place = checked_endpoint(endpoint, "--endpoint")
+    return Bank(place, "", timeout_s, f"--endpoint {place}" if typed else "")
+
+
+def checked_endpoint(text: str, option: str, default_port: int | None = None) -> str:
+    """`tcp://host:port` that others can connect to, from a text that may lack `tcp://` (and the port, where a default
+    is given). Raises UsageError."""
+    from zbank.config import parse_reachable_endpoint
+
+    full = text if "://" in text else f"tcp://{text}"
+    if default_port is not None and not re.search(r":[0-9]+$", full):
+        full = f"{full}:{default_port}"
+    try:
+        return str(parse_reachable_endpoint(full))
+    except InvalidInput as error:
+        raise click.UsageError(f"{option}: {error}") from error

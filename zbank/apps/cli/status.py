@@ -1,0 +1,140 @@
+"""`zbank status`: every part of the bank, and how it does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zbank.apps.cli.output import Column, emit_json, show_table
+from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, Bank, bank_options, complain, json_option, printable
+from zbank.errors import ZbankError
+
+if TYPE_CHECKING:
+    from zbank.protocol.messages import StatusInfo
+    from zbank.transport.views import ActorDown
+
+MICROSECONDS_PER_SECOND = 1_000_000
+
+COLUMNS = (
+    Column("role"),
+    Column("name"),
+    Column("address"),
+    Column("state"),
+    Column("epoch", right=True),
+    Column("journal rows", right=True),
+    Column("in flight", right=True),
+    Column("in doubt", right=True),
+    Column("uptime", right=True),
+)
+
+
+@click.command()
+@bank_options
+@json_option
+def status(bank: Bank, as_json: bool) -> int:
+    """Show the coordinator and every branch: address, state, journal, transfers in flight and in doubt, alarms.
+
+    Exits with 1 when a part does not answer.
+
+    \b
+    Examples:
+      zbank status
+      zbank status --endpoint tcp://192.168.1.50:9000 --json
+    """
+    with bank.connect() as client:
+        actors = client.status()
+        addresses: dict[str, str] = {}
+        with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
+            addresses = {info.name: info.endpoint for info in client.branches()}
+    listed = [describe_actor(actor, addresses, bank.endpoint) for actor in actors]
+    down = [actor["name"] or actor["address"] for actor in listed if actor["state"] == "down"]
+    if as_json:
+        emit_json({"actors": listed})
+    else:
+        show_table(COLUMNS, map(_row, listed))
+        for line in _notes(listed):
+            click.echo(line)
+    if down:
+        return complain(f"failed: no answer from {', '.join(down)}", EXIT_REFUSED)
+    return EXIT_DONE
+
+
+def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], asked: str) -> dict[str, Any]:
+    """One actor as JSON. `addresses` are those of the directory, `asked` is the one that the client was given."""
+    from zbank.ids import format_id
+    from zbank.protocol.messages import StatusInfo
+
+    if not isinstance(actor, StatusInfo):
+        return {
+            "role": actor.role,
+            "name": actor.name,
+            "address": actor.endpoint,
+            "state": "down",
+            "reason": actor.reason,
+        }
+    return {
+        "role": actor.role,
+        "name": actor.name,
+        "address": addresses.get(actor.name, asked if actor.role == "coordinator" else ""),
+        "state": "up",
+        "cluster": actor.cluster,
+        "instance": format_id(actor.instance),
+        "epoch": actor.epoch,
+        "journal_rows": actor.seq,
+        "journal_bytes": actor.journal_bytes,
+        "commit_number": actor.number,
+        "unposted": actor.unposted,
+        "uptime_s": round(actor.uptime_us / MICROSECONDS_PER_SECOND, 3),
+        "accounts": None if actor.accounts < 0 else actor.accounts,
+        "total_minor": actor.total_minor,
+        "clearing_minor": actor.clearing_minor,
+        "in_flight": actor.in_flight,
+        "in_doubt": [
+            {"txn": str(item.txn), "id": format_id(item.id), "age_s": round(item.age_us / MICROSECONDS_PER_SECOND, 3)}
+            for item in actor.in_doubt
+        ],
+        "alarms": list(actor.alarms),
+        "version": actor.version,
+    }
+
+
+def _row(actor: dict[str, Any]) -> tuple[str, ...]:
+    head = (actor["role"], actor["name"], actor["address"])
+    if actor["state"] == "down":
+        return (*head, "DOWN", "", "", "", "", "")
+    return (
+        *head,
+        "up, alarm" if actor["alarms"] else "up",
+        str(actor["epoch"]),
+        str(actor["journal_rows"]),
+        str(actor["in_flight"]),
+        str(len(actor["in_doubt"])),
+        format_duration(actor["uptime_s"]),
+    )
+
+
+def _notes(actors: list[dict[str, Any]]) -> Iterator[str]:
+    """What does not fit into a cell: alarms, why one is down, and what is in doubt."""
+    for actor in actors:
+        name = actor["name"] or actor["role"]
+        if actor["state"] == "down":
+            yield printable(f"down: {name}: {actor['reason']}")
+            continue
+        for alarm in actor["alarms"]:
+            yield printable(f"alarm: {name}: {alarm}")
+        for item in actor["in_doubt"]:
+            yield f"in doubt: {name}: transfer {item['id']} for {format_duration(item['age_s'])} (txn {item['txn']})"
+
+
+def format_duration(seconds: float) -> str:
+    """`3.2s`, `4m05s`, `2h03m`, `3d04h`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 24 else f"{hours // 24}d{hours % 24:02d}h"

@@ -1,0 +1,316 @@
+"""The local launcher (`run_cluster.py`): the whole cluster of one config file on this machine, kept running.
+
+Every part is started by its documented command, so that what works here works on separate machines too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+import zbank
+from zbank import Client
+from zbank.apps.supervisor import Supervisor
+from zbank.config import (
+    COORDINATOR_NAME,
+    DEFAULT_COORDINATOR,
+    BranchConfig,
+    ClusterConfig,
+    CoordinatorConfig,
+    Endpoint,
+    data_file,
+    listeners,
+    load_config,
+    parse_endpoint,
+)
+from zbank.errors import InvalidConfig, StoreError, ZbankError
+from zbank.protocol.messages import BRANCH, COORDINATOR, StatusInfo
+from zbank.storage.opening import Identity
+from zbank.storage.removal import remove_store
+
+READY_LIMIT_S = 120.0  #: a branch may have a long journal to replay
+MAX_FALSE_STARTS = 4  #: in a row before the cluster was ever open: then something is wrong that a restart does not mend
+PATIENCE_S = 10.0  #: after this long, say whom we still wait for
+ASK_LIMIT_S = 1.0
+TURN_S = 0.1
+GENERATED = "run_cluster.toml"  #: in the data folder: the config that --branches makes
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class Stop:
+    """Counts the signals that ask the launcher to stop; the second one makes it urgent."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked += 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cluster until Ctrl-C or SIGTERM; the exit code."""
+    options = _parse_arguments(arguments)
+    try:
+        config = load_config(options.config)
+        if options.data is not None:
+            config = msgspec.structs.replace(config, data=Path(options.data).absolute())
+        if options.branches is not None:
+            config = _with_branches(config, options.branches)
+        for line in _absent_parts(config):
+            _say(line)
+        _check_ports_are_free(config)
+        if options.fresh:
+            _remove_data(config)
+    except InvalidConfig as error:
+        return _fail(str(error), EXIT_USAGE)
+    except (StoreError, OSError) as error:
+        return _fail(str(error), EXIT_FAILED)
+    return _run(config)
+
+
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run_cluster.py", description="Start the whole cluster of a config file on this machine. Ctrl-C stops it."
+    )
+    here = Path(zbank.__file__).parents[1]
+    parser.add_argument(
+        "--config", metavar="FILE", default=here / "config" / "cluster.toml", help="cluster file (default: the demo's)"
+    )
+    parser.add_argument("--branches", metavar="N", type=_count, help="run N branches, made like those of the file")
+    parser.add_argument("--fresh", action="store_true", help="remove the data of this cluster first")
+    parser.add_argument("--data", metavar="DIR", help="folder of the data files, in place of the file's")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of branches: give 1 to 1000")
+    return int(text)
+
+
+def _run(config: ClusterConfig) -> int:
+    stop = Stop()
+    supervisor = Supervisor(_commands(config), _environment(), _say)
+    try:
+        _say(f"starting cluster {config.name} ({config.path})")
+        if _wait_until_ready(config, supervisor, stop):
+            _show(config, supervisor)
+            while not stop.asked and supervisor.hopeless is None:
+                supervisor.turn(TURN_S)
+        if supervisor.hopeless is not None:
+            _say(f"{supervisor.hopeless.name} cannot run, its last lines above say why: everything is stopped")
+            return EXIT_FAILED
+        return EXIT_DONE if stop.asked else EXIT_FAILED
+    except BrokenPipeError:  # nobody reads us any more: stop, without a word
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of this process
+        return EXIT_FAILED
+    finally:
+        already = stop.asked
+        _say("stopping")
+        supervisor.stop(lambda: stop.asked > max(already, 1))
+        _say("stopped; the data is kept for the next start")
+
+
+# --- what to run ------------------------------------------------------------------------------------------------------
+
+
+def _commands(config: ClusterConfig) -> dict[str, list[str]]:
+    """The command of each actor, by its name."""
+    common = ["--config", str(config.path), "--data", str(config.data.absolute())]
+    zbank_command = [sys.executable, "-m", "zbank.apps.cli"]
+    commands = {COORDINATOR_NAME: [*zbank_command, "coordinator", *common]}
+    for name in config.branches:
+        commands[name] = [*zbank_command, "branch", *common, "--name", name]
+    return commands
+
+
+def _environment() -> dict[str, str]:
+    """Ours, so that the children find this very zbank from any working directory and write their lines at once."""
+    paths = [str(Path(zbank.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def _absent_parts(config: ClusterConfig) -> Iterator[str]:
+    for name, section in (("rest", config.rest), ("dashboard", config.dashboard)):
+        if section is not None:
+            yield f"[{name}] of {config.path} is not in this build: it is not started"
+
+
+def _with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
+    """The same cluster with `count` branches, written to a file of its own in the data folder for the children to read.
+
+    Branches beyond those of the file are made like its last one, on the next ports after the highest.
+    """
+    branches = dict(list(config.branches.items())[:count])
+    last = list(config.branches.values())[-1]
+    port = max(port for _, _, port in listeners(config))
+    number = len(branches)
+    while len(branches) < count:
+        number, port = number + 1, port + 1
+        while f"branch{number}" in {name.lower() for name in branches}:
+            number += 1
+        addresses = {
+            key: str(Endpoint(parse_endpoint(getattr(last, key)).host, port)) for key in ("endpoint", "bind")
+        }
+        branches[f"Branch{number}"] = msgspec.structs.replace(last, **addresses)
+    config.data.mkdir(parents=True, exist_ok=True)
+    path = config.data / GENERATED
+    path.write_text(_as_toml(msgspec.structs.replace(config, branches=branches)), encoding="utf-8")
+    return load_config(path)
+
+
+def _as_toml(config: ClusterConfig) -> str:
+    lines = [f"# Made by run_cluster.py --branches {len(config.branches)} from {config.path}; written anew each time."]
+    sections: dict[str, Mapping[str, object]] = {
+        "cluster": {"name": config.name, "data": str(config.data.absolute())},
+        "coordinator": msgspec.structs.asdict(config.coordinator),
+        **{f"branches.{name}": msgspec.structs.asdict(branch) for name, branch in config.branches.items()},
+    }
+    sections |= {
+        name: msgspec.structs.asdict(section)
+        for name, section in (("rest", config.rest), ("dashboard", config.dashboard))
+        if section is not None
+    }
+    for name, values in sections.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value != ""]
+    return "\n".join(lines) + "\n"
+
+
+# --- before the start -------------------------------------------------------------------------------------------------
+
+
+def _check_ports_are_free(config: ClusterConfig) -> None:
+    """Raise InvalidConfig, with the key to change, unless everything can listen where it is told to."""
+    actors: list[tuple[str, CoordinatorConfig | BranchConfig]] = [("coordinator", config.coordinator)]
+    actors += [(f"branches.{name}", branch) for name, branch in config.branches.items()]
+    for section, actor in actors:
+        key = f"{section}.endpoint" if actor.bind == actor.endpoint else f"{section}.bind"
+        host, port = parse_endpoint(actor.bind)
+        try:
+            _try_to_listen(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                why = f"port {port} is taken (does the cluster run already?): stop who has it, or give another port"
+            else:
+                why = f"cannot listen on {host}:{port} here ({error.strerror}): give an address of this machine"
+            raise InvalidConfig(f"{config.path}: {key}: {why}") from error
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    if host == "*":
+        host = "0.0.0.0"
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as ZeroMQ does: not held up by closed connections
+        probe.bind(address)
+        probe.listen()
+
+
+def _remove_data(config: ClusterConfig) -> None:
+    identities = [Identity(config.name, COORDINATOR, COORDINATOR_NAME)]
+    identities += [Identity(config.name, BRANCH, name) for name in config.branches]
+    for identity in identities:
+        if remove_store(data_file(config.data, identity.name), identity):
+            _say(f"removed the data of the {identity}")
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+
+def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop) -> bool:
+    """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
+    started_s = time.monotonic()
+    patient_until_s = started_s + PATIENCE_S
+    missing = {COORDINATOR_NAME, *config.branches}
+    while missing:
+        supervisor.turn(TURN_S)
+        if stop.asked or supervisor.hopeless is not None:
+            return False
+        for child in supervisor.children:
+            if child.ends_in_a_row >= MAX_FALSE_STARTS:
+                supervisor.hopeless = child
+                return False
+        missing = {COORDINATOR_NAME, *config.branches} - _who_answers(config)
+        now_s = time.monotonic()
+        if missing and now_s > patient_until_s:
+            _say(f"still waiting for {', '.join(sorted(missing))}")
+            patient_until_s = now_s + PATIENCE_S
+        if missing and now_s > started_s + READY_LIMIT_S:
+            _say(f"no answer from {', '.join(sorted(missing))} within {READY_LIMIT_S:g} s: giving up")
+            return False
+    return True
+
+
+def _who_answers(config: ClusterConfig) -> set[str]:
+    """Names of the actors that answer a status request now; the coordinator must know a branch for it to count."""
+    try:
+        with Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S) as bank:
+            answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
+    except ZbankError:
+        return set()
+    return {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+
+
+def _show(config: ClusterConfig, supervisor: Supervisor) -> None:
+    """What runs where, and what to type next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    pids = {child.name: str(child.pid or "-") for child in supervisor.children}
+    table = Table(title=f"cluster {config.name}", title_justify="left")
+    for heading in ("role", "name", "address", "process id", "data"):
+        table.add_column(heading, overflow="fold")
+    rows = [(COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint)]
+    rows += [(BRANCH, name, branch.endpoint) for name, branch in config.branches.items()]
+    for role, name, endpoint in rows:
+        table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
+    _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
+    _say("Ctrl-C stops everything; the next start goes on with this data (--fresh: from nothing).")
+
+
+def _first_steps(config: ClusterConfig) -> Iterator[str]:
+    if sys.prefix != sys.base_prefix:
+        yield f"cd {Path.cwd()}"
+        yield f". {_short(Path(sys.prefix))}/bin/activate"
+    if config.coordinator.endpoint != DEFAULT_COORDINATOR:
+        yield f"export ZBANK_ENDPOINT={config.coordinator.endpoint}"
+    yield "zbank status"
+    yield "zbank accounts"
+    ready = [name for name, branch in config.branches.items() if branch.preload]
+    if ready:
+        yield f"zbank transfer {ready[0]}/1001 {ready[min(1, len(ready) - 1)]}/1002 50"
+        yield f"zbank statement {ready[0]}/1001"
+
+
+def _short(path: Path) -> str:
+    """The path from the working directory, where that is shorter."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"run_cluster.py: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,86 @@
+"""What the wiring of every actor shares: open the store, bind the port, run the loop, end with a telling exit code."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError, ZbankError
+from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
+from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.engine import Engine
+from zbank.transport.loop import ActorLoop
+from zbank.transport.sockets import make_router
+
+EXIT_DONE = 0
+EXIT_FAILED = 1  # starting again may help
+EXIT_USAGE = 2  # starting again without a change does not help
+
+log = logging.getLogger("zbank")
+
+
+class PortTaken(ZbankError):
+    """The address to listen on is in use, or not one of this machine's."""
+
+    code = "port_taken"
+
+
+Wire = Callable[[JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
+
+
+def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
+    """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    try:
+        router = _listen(context, bind, identity)
+        store = JournalStore.open(data / f"{identity.name}.db", identity, secrets.token_bytes(16))
+        engine, loop = wire(store, router)
+        log.info("%s serves at %s, epoch %d, %d records", identity, bind, store.epoch, store.seq)
+        loop.run()
+        engine.close()
+        router.close()
+        log.info("%s stopped", identity)
+    except (ForeignStore, CorruptStore, PortTaken) as error:
+        return _failed(error, EXIT_USAGE)
+    except FenceLost as error:
+        return _failed(error, EXIT_USAGE)
+    except StoreError as error:
+        return _failed(error, EXIT_FAILED)
+    return EXIT_DONE
+
+
+def _failed(error: ZbankError, exit_code: int) -> int:
+    log.error("%s: %s", error.code, error.detail)
+    return exit_code
+
+
+def _listen(context: zmq.Context[zmq.Socket[bytes]], bind: str, identity: Identity) -> zmq.Socket[bytes]:
+    try:
+        return make_router(context, bind)
+    except zmq.ZMQError as error:
+        section = "coordinator" if identity.role == "coordinator" else f"branches.{identity.name}"
+        raise PortTaken(
+            f"{identity} cannot listen at {bind}: {error.strerror}; end what uses the port, or change endpoint (or bind) of "
+            f"[{section}] in the config file, or --port"
+        ) from error
+
+
+def welcome(store: JournalStore, currency: str, coordinator: str) -> Welcome:
+    """How an actor greets who connects to it."""
+    identity = store.identity
+    return Welcome(
+        version=PROTOCOL_VERSION,
+        cluster=identity.cluster,
+        role=identity.role,
+        name=identity.name,
+        instance=store.instance,
+        epoch=store.epoch,
+        currency=currency,
+        coordinator=coordinator,
+    )

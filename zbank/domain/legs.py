@@ -1,0 +1,91 @@
+"""Legs: who gives and who gets in one transfer; what must hold of them by content alone.
+
+Nothing here knows any balance. A list of legs that fails `check_legs` is malformed for everybody and for ever, so it is
+never an outcome and is not recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from zbank.errors import InvalidAmount, InvalidInput
+
+MAX_MINOR = 2**63 - 1  #: the largest amount and the largest balance, in minor units (signed 64 bits)
+MAX_LEGS = 256
+MAX_NAME_CHARS = 32
+MAX_NUMBER_CHARS = 34  #: an IBAN fits
+MAX_MEMO_CHARS = 140
+
+CASH = "cash"
+CLEARING = "clearing"
+SUSPENSE = "suspense"
+SYSTEM_NUMBERS = frozenset({CASH, CLEARING, SUSPENSE})
+
+_encode = msgspec.msgpack.Encoder().encode  # every part length-delimited, one form only: fit to be hashed
+
+BranchName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+AccountNumber = Annotated[str, Meta(min_length=1, max_length=MAX_NUMBER_CHARS)]
+Amount = Annotated[int, Meta(ge=-MAX_MINOR, le=MAX_MINOR)]
+
+
+class Leg(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One account's share of a transfer."""
+
+    branch: BranchName
+    number: AccountNumber  #: the account's number within its branch
+    amount_minor: Amount  #: signed: + credits the account, - debits it; never 0
+
+    @property
+    def account(self) -> str:
+        """`Branch/number`."""
+        return f"{self.branch}/{self.number}"
+
+
+def check_legs(legs: Sequence[Leg]) -> None:
+    """Raise InvalidInput (or InvalidAmount) unless the legs can be a transfer.
+
+    That is: 2..MAX_LEGS of them, no zero amount, more than one account, sum zero, and none on the bank's own `clearing`
+    or `suspense`.
+    """
+    if not 2 <= len(legs) <= MAX_LEGS:
+        raise InvalidInput(f"a transfer has 2 to {MAX_LEGS} legs, this one has {len(legs)}")
+    total = 0
+    first = legs[0]
+    one_account = True
+    for leg in legs:
+        amount = leg.amount_minor
+        if amount == 0:
+            raise InvalidAmount(f"the amount of a leg is not zero, the one on {leg.account} is")
+        if leg.number == CLEARING or leg.number == SUSPENSE:
+            raise InvalidInput(f"{leg.account} is the bank's own: only the bank itself posts to it")
+        if leg.number != first.number or leg.branch != first.branch:
+            one_account = False
+        total += amount
+    if one_account:
+        raise InvalidInput(f"both sides of the transfer are {first.account}: give two different accounts")
+    if total != 0:
+        raise InvalidAmount(f"the legs of a transfer sum to zero, these sum to {total} minor units")
+
+
+def branches_of(legs: Iterable[Leg]) -> tuple[str, ...]:
+    """The branches that take part, each once, sorted."""
+    return tuple(sorted({leg.branch for leg in legs}))
+
+
+def home_branch(legs: Iterable[Leg]) -> str:
+    """The branch that arbitrates the transfer's id: that of its first debit leg, legs sorted by account (PROTOCOL P2).
+
+    The legs must have passed `check_legs` (so there is a debit).
+    """
+    return min((leg.branch, leg.number) for leg in legs if leg.amount_minor < 0)[0]
+
+
+def content_digest(legs: Iterable[Leg], currency: str, memo: str, effective_on: str) -> bytes:
+    """SHA-256, cut to 16 bytes, of what a transfer says, whatever the order of its legs (PROTOCOL T6, P7)."""
+    sides = sorted((leg.branch, leg.number, leg.amount_minor) for leg in legs)
+    return hashlib.sha256(_encode((currency, memo, effective_on, sides))).digest()[:16]

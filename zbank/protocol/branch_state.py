@@ -1,0 +1,344 @@
+"""The state of a branch: the fold of its journal. `apply` is the only way it changes (DESIGN §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from zbank.domain.account import OPEN, Account
+from zbank.domain.book import Book, Movement, branch_movements, net
+from zbank.domain.legs import CLEARING
+from zbank.errors import ForeignStore
+from zbank.protocol.codec import decode_record
+from zbank.protocol.fold import EntryRow, Posting, Row, Settled
+from zbank.protocol.messages import ABORTED, COMMITTED, Txn
+from zbank.protocol.records import (
+    Aborted,
+    AccountChanged,
+    AccountOpened,
+    Committed,
+    Content,
+    CoordinatorSeen,
+    Executed,
+    Prepared,
+    Record,
+    Refused,
+    Started,
+)
+
+FIRST_NUMBER = 1001
+MAX_GIVEN_NUMBER = 10**17
+ACCOUNTS_IN_MEMORY = 50_000
+SETTLED_IN_MEMORY = 50_000
+
+
+class PreparedTxn(Struct, gc=False):
+    """A transfer this branch voted yes for and whose decision it does not know."""
+
+    id: bytes
+    txn: Txn
+    content: Content
+    movements: list[Movement]  #: of this branch, with the clearing one
+    seq: int  #: of its Prepared row
+
+
+class CoordinatorMark(Struct, array_like=True):
+    """How far this branch has seen one coordinator (PROTOCOL P11)."""
+
+    epoch: int
+    number: int  #: highest commit number applied
+
+
+class BranchMeta(Struct):
+    """The small state of a branch, as it is posted."""
+
+    currency: str
+    number: int
+    next_number: int
+    account_count: int
+    coordinators: dict[str, CoordinatorMark]
+
+
+_encode_meta = msgspec.msgpack.Encoder().encode
+_decode_meta = msgspec.msgpack.Decoder(BranchMeta).decode
+
+
+class BranchState:
+    """Accounts, promises and settled ids of one branch. What is not posted yet is pinned in memory (PROTOCOL T4)."""
+
+    def __init__(self, name: str, currency: str) -> None:
+        self.name = name
+        self.book = Book(name, currency)
+        self.epoch = 0
+        self.seq = 0
+        self.at_us = 0
+        self.number = 0  #: Lamport clock of commits (C1)
+        self.next_number = FIRST_NUMBER
+        self.account_count = 0
+        self.clearing_minor = 0
+        self.total_minor = 0  #: sum of all balances: zero at every moment
+        self.coordinators: dict[str, CoordinatorMark] = {}
+        self.prepared: dict[bytes, PreparedTxn] = {}
+        self.settled: dict[bytes, Settled] = {}
+        self.tombstones: set[Txn] = set()
+        self._posted_seq = 0
+        self._forget_changes()
+
+    def restore(
+        self,
+        meta: bytes,
+        watermark: int,
+        epoch: int,
+        at_us: int,
+        open_rows: Iterable[Row],
+        clearing: Iterable[Account],
+    ) -> None:
+        """Take the state as of the watermark; the tail is then applied row by row.
+
+        Raises ForeignStore when the data is in another currency.
+        """
+        self._posted_seq = self.seq = watermark
+        self.epoch = epoch
+        self.at_us = at_us
+        for account in clearing:
+            self.clearing_minor = account.balance_minor
+        if not meta:
+            return
+        kept = _decode_meta(meta)
+        if kept.currency != self.book.currency_code:
+            raise ForeignStore(
+                f"the data of branch {self.name} is in {kept.currency}, its configuration says "
+                f"{self.book.currency_code}: "
+                "set currency back, or start with another data directory"
+            )
+        self.number = kept.number
+        self.next_number = kept.next_number
+        self.account_count = kept.account_count
+        self.coordinators = kept.coordinators
+        for row in open_rows:
+            record = decode_record(row.body)
+            assert isinstance(record, Prepared), f"row {row.seq} stands as open and is {row.kind}"
+            self._remember(record, row.seq)
+
+    # --- apply -----------------------------------------------------------------------------------------------------
+
+    def apply(self, seq: int, epoch: int, at_us: int, record: Record) -> None:
+        """Fold one record."""
+        self.seq = seq
+        self.epoch = epoch
+        self.at_us = at_us
+        _APPLY[type(record)](self, record)
+
+    def _started(self, record: Started) -> None:
+        pass  # the row's epoch says it all
+
+    def _account_opened(self, record: AccountOpened) -> None:
+        self.book.accounts[record.number] = Account(
+            number=record.number,
+            owner=record.owner,
+            currency=record.currency,
+            status=OPEN,
+            overdraft_limit_minor=record.overdraft_limit_minor,
+            balance_minor=0,
+            held_minor=0,
+            incoming_minor=0,
+            opened_at_us=self.at_us,
+        )
+        self._changed.add(record.number)
+        self.account_count += 1
+        if record.number.isdecimal() and len(record.number) <= 17:
+            self.next_number = max(self.next_number, int(record.number) + 1)
+        if record.id:
+            self._settle(record.id, record.digest, record.caller, COMMITTED, detail=record.number)
+
+    def _account_changed(self, record: AccountChanged) -> None:
+        account = self.book.accounts[record.number]
+        account.status = record.status
+        account.overdraft_limit_minor = record.overdraft_limit_minor
+        self._changed.add(record.number)
+        self._settle(record.id, record.digest, record.caller, COMMITTED, detail=record.number)
+
+    def _executed(self, record: Executed) -> None:
+        content = record.content
+        self._post(branch_movements(content.legs, self.name), self.seq)
+        self._settle(record.id, content.digest, content.caller, COMMITTED, number=record.number)
+
+    def _refused(self, record: Refused) -> None:
+        refusal = record.refusal
+        self._settle(record.id, record.digest, record.caller, ABORTED, code=refusal.code, detail=refusal.detail)
+
+    def _prepared(self, record: Prepared) -> None:
+        txn = self._remember(record, self.seq)
+        amounts = net(txn.movements)
+        self.book.hold(amounts)
+        self._changed.update(amounts)
+        self._opened[record.id] = self.seq
+        self._see(record.txn.coordinator, record.txn.epoch, 0)
+
+    def _committed(self, record: Committed) -> None:
+        txn = self._finish(record.id, record.txn)
+        self._post(txn.movements, txn.seq)
+        self.number = max(self.number, record.number)
+        self._see(record.txn.coordinator, 0, record.number)
+        content = txn.content
+        self._settle(
+            record.id,
+            content.digest,
+            content.caller,
+            COMMITTED,
+            txn=record.txn,
+            number=record.number,
+            source_seq=txn.seq,
+        )
+
+    def _aborted(self, record: Aborted) -> None:
+        if record.txn not in self.tombstones:
+            self.tombstones.add(record.txn)
+            self._new_tombstones.append(record.txn)
+        held = self.prepared.get(record.id)
+        source_seq = self.seq
+        if held is not None and held.txn == record.txn:
+            source_seq = held.seq
+            self._finish(record.id, record.txn)
+        if record.refusal is not None:
+            refusal = record.refusal
+            self._settle(
+                record.id,
+                record.digest,
+                record.caller,
+                ABORTED,
+                code=refusal.code,
+                detail=refusal.detail,
+                txn=record.txn,
+                source_seq=source_seq,
+            )
+
+    def _coordinator_seen(self, record: CoordinatorSeen) -> None:
+        self._see(record.name, record.epoch, 0)
+
+    def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
+        movements = branch_movements(record.content.legs, self.name)
+        txn = PreparedTxn(id=record.id, txn=record.txn, content=record.content, movements=movements, seq=seq)
+        self.prepared[record.id] = txn
+        return txn
+
+    def _finish(self, id: bytes, txn: Txn) -> PreparedTxn:
+        prepared = self.prepared.pop(id)
+        assert prepared.txn == txn, f"{txn} ends what {prepared.txn} prepared"
+        amounts = net(prepared.movements)
+        self.book.release(amounts)
+        self._changed.update(amounts)
+        if self._opened.pop(id, None) is None:
+            self._closed.append(id)
+        return prepared
+
+    def _post(self, movements: list[Movement], source_seq: int) -> None:
+        seq = self.seq
+        for leg, (number, amount_minor, balance_minor) in enumerate(self.book.post(movements)):
+            self.total_minor += amount_minor
+            self._entries.append(EntryRow(number, seq, leg, amount_minor, balance_minor, source_seq))
+            self._changed.add(number)
+            if number == CLEARING:
+                self.clearing_minor = balance_minor
+
+    def _settle(
+        self,
+        id: bytes,
+        digest: bytes,
+        caller: str,
+        outcome: str,
+        *,
+        code: str = "",
+        detail: str = "",
+        txn: Txn | None = None,
+        number: int = 0,
+        source_seq: int = 0,
+    ) -> None:
+        settled = Settled(
+            id=id,
+            digest=digest,
+            caller=caller,
+            outcome=outcome,
+            code=code,
+            detail=detail,
+            txn=txn,
+            number=number,
+            seq=self.seq,
+            source_seq=source_seq or self.seq,
+            at_us=self.at_us,
+        )
+        self.settled[id] = settled
+        self._new_settled.append(settled)
+
+    def _see(self, name: str, epoch: int, number: int) -> None:
+        mark = self.coordinators.get(name)
+        if mark is None:
+            self.coordinators[name] = CoordinatorMark(epoch=epoch, number=number)
+            return
+        mark.epoch = max(mark.epoch, epoch)
+        mark.number = max(mark.number, number)
+
+    # --- posting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def unposted(self) -> int:
+        """Rows applied since the last posting."""
+        return self.seq - self._posted_seq
+
+    def posting(self) -> Posting:
+        """All that changed since the last posting (PROTOCOL T4)."""
+        meta = BranchMeta(
+            currency=self.book.currency_code,
+            number=self.number,
+            next_number=self.next_number,
+            account_count=self.account_count,
+            coordinators=self.coordinators,
+        )
+        return Posting(
+            seq=self.seq,
+            meta=_encode_meta(meta),
+            accounts=[self.book.accounts[number] for number in sorted(self._changed)],
+            entries=sorted(self._entries),
+            settled=self._new_settled,
+            tombstones=self._new_tombstones,
+            opened=list(self._opened.items()),
+            closed=self._closed,
+            ended=[],
+        )
+
+    def posted(self) -> None:
+        """The last posting is in the store."""
+        self._posted_seq = self.seq
+        self._forget_changes()
+        self.settled.clear()
+        self.tombstones.clear()
+
+    def trim(self) -> None:
+        """Keep what was only read within bounds; what is not posted yet stays."""
+        self.book.trim(ACCOUNTS_IN_MEMORY, self._changed)
+        if len(self.settled) > SETTLED_IN_MEMORY + len(self._new_settled):
+            self.settled = {settled.id: settled for settled in self._new_settled}
+
+    def _forget_changes(self) -> None:
+        self._changed: set[str] = set()
+        self._entries: list[EntryRow] = []
+        self._new_settled: list[Settled] = []
+        self._new_tombstones: list[Txn] = []
+        self._opened: dict[bytes, int] = {}
+        self._closed: list[bytes] = []
+
+
+_APPLY: dict[type[Record], Callable[[BranchState, Any], None]] = {
+    Started: BranchState._started,
+    AccountOpened: BranchState._account_opened,
+    AccountChanged: BranchState._account_changed,
+    Executed: BranchState._executed,
+    Refused: BranchState._refused,
+    Prepared: BranchState._prepared,
+    Committed: BranchState._committed,
+    Aborted: BranchState._aborted,
+    CoordinatorSeen: BranchState._coordinator_seen,
+}

@@ -1,0 +1,155 @@
+"""The state of a coordinator: the fold of its journal. `apply` is the only way it changes (DESIGN §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct, msgpack
+
+from zbank.protocol.codec import decode_record
+from zbank.protocol.fold import Posting, Row, Settled
+from zbank.protocol.messages import COMMITTED, Txn
+from zbank.protocol.records import BranchJoined, Content, Decided, Ended, Record, Started
+
+SETTLED_IN_MEMORY = 50_000
+
+
+class OpenDecision(Struct, gc=False):
+    """A commit that not every participant is known to have applied."""
+
+    id: bytes
+    txn: Txn
+    number: int
+    content: Content
+    seq: int  #: of its Decided row
+
+
+class CoordinatorMeta(Struct):
+    """The small state of a coordinator, as it is posted."""
+
+    number: int
+    branches: dict[str, BranchJoined]
+
+
+_encode_meta = msgpack.Encoder().encode
+_decode_meta = msgpack.Decoder(CoordinatorMeta).decode
+
+
+class CoordinatorState:
+    """Decisions and the directory. What is not posted yet is pinned in memory (PROTOCOL T4)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = 0
+        self.seq = 0
+        self.at_us = 0
+        self.number = 0  #: the highest commit number given (C1)
+        self.branches: dict[str, BranchJoined] = {}
+        self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
+        self.settled: dict[bytes, Settled] = {}
+        self._posted_seq = 0
+        self._forget_changes()
+
+    def restore(self, meta: bytes, watermark: int, epoch: int, at_us: int, open_rows: Iterable[Row]) -> None:
+        """Take the state as of the watermark; the tail is then applied row by row."""
+        self._posted_seq = self.seq = watermark
+        self.epoch = epoch
+        self.at_us = at_us
+        if not meta:
+            return
+        kept = _decode_meta(meta)
+        self.number = kept.number
+        self.branches = kept.branches
+        for row in open_rows:
+            record = decode_record(row.body)
+            assert isinstance(record, Decided), f"row {row.seq} stands as open and is {row.kind}"
+            self._open(record, row.seq)
+
+    def apply(self, seq: int, epoch: int, at_us: int, record: Record) -> None:
+        """Fold one record."""
+        self.seq = seq
+        self.epoch = epoch
+        self.at_us = at_us
+        _APPLY[type(record)](self, record)
+
+    def _started(self, record: Started) -> None:
+        pass  # the row's epoch says it all
+
+    def _branch_joined(self, record: BranchJoined) -> None:
+        self.branches[record.name] = record
+
+    def _decided(self, record: Decided) -> None:
+        self.number = max(self.number, record.number)
+        self._open(record, self.seq)
+        self._opened[record.id] = self.seq
+        content = record.content
+        settled = Settled(
+            id=record.id,
+            digest=content.digest,
+            caller=content.caller,
+            outcome=COMMITTED,
+            code="",
+            detail="",
+            txn=record.txn,
+            number=record.number,
+            seq=self.seq,
+            source_seq=self.seq,
+            at_us=self.at_us,
+        )
+        self.settled[record.id] = settled
+        self._new_settled.append(settled)
+
+    def _open(self, record: Decided, seq: int) -> None:
+        self.open[record.id] = OpenDecision(record.id, record.txn, record.number, record.content, seq)
+
+    def _ended(self, record: Ended) -> None:
+        for ending in record.endings:
+            del self.open[ending.id]
+            if self._opened.pop(ending.id, None) is None:
+                self._closed.append(ending.id)
+            self._ends.append((ending.id, self.seq))
+
+    @property
+    def unposted(self) -> int:
+        """Rows applied since the last posting."""
+        return self.seq - self._posted_seq
+
+    def posting(self) -> Posting:
+        """All that changed since the last posting (PROTOCOL T4)."""
+        return Posting(
+            seq=self.seq,
+            meta=_encode_meta(CoordinatorMeta(number=self.number, branches=self.branches)),
+            accounts=[],
+            entries=[],
+            settled=self._new_settled,
+            tombstones=[],
+            opened=list(self._opened.items()),
+            closed=self._closed,
+            ended=self._ends,
+        )
+
+    def posted(self) -> None:
+        """The last posting is in the store."""
+        self._posted_seq = self.seq
+        self._forget_changes()
+        self.settled.clear()
+
+    def trim(self) -> None:
+        """Keep what was only read within bounds; what is not posted yet stays."""
+        if len(self.settled) > SETTLED_IN_MEMORY + len(self._new_settled):
+            self.settled = {settled.id: settled for settled in self._new_settled}
+
+    def _forget_changes(self) -> None:
+        self._new_settled: list[Settled] = []
+        self._opened: dict[bytes, int] = {}
+        self._closed: list[bytes] = []
+        self._ends: list[tuple[bytes, int]] = []
+
+
+_APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
+    Started: CoordinatorState._started,
+    BranchJoined: CoordinatorState._branch_joined,
+    Decided: CoordinatorState._decided,
+    Ended: CoordinatorState._ended,
+}

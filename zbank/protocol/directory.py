@@ -1,0 +1,94 @@
+"""The directory of branches, and whether this coordinator may serve at all (PROTOCOL P11)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from zbank.protocol import messages
+from zbank.protocol.coordinator_state import CoordinatorState
+from zbank.protocol.machine import Effect, Sender, Step
+from zbank.protocol.messages import BranchInfo, Fault, Register, Registered
+from zbank.protocol.records import BranchJoined
+
+
+class Directory:
+    """Which branches there are, where, and which of them were heard of lately."""
+
+    def __init__(self, state: CoordinatorState, configured: Collection[str]) -> None:
+        """`configured` are the names of the config file: known, if not here yet."""
+        self._state = state
+        self._configured = frozenset(configured)
+        self._epochs: dict[str, int] = {}
+        self.up: set[str] = set()
+        self.behind = ""  #: why this coordinator must not serve; "" = it may
+
+    def unavailable(self, names: Iterable[str]) -> Fault | None:
+        """Why a transfer between these branches cannot begin now; None when it can."""
+        for name in names:
+            if name in self.up:
+                continue
+            if name in self._state.branches or name in self._configured:
+                return Fault(
+                    code="branch_unavailable",
+                    detail=f"branch {name} is not connected: nothing was done; send the same id again when it is back",
+                )
+            known = ", ".join(sorted({*self._state.branches, *self._configured})) or "none"
+            return Fault(code="branch_not_found", detail=f"there is no branch {name}; known branches: {known}")
+        return None
+
+    def refuse(self, message: Register) -> Fault | None:
+        """Why this branch cannot join; None when it can."""
+        info = message.info
+        joined = self._state.branches.get(info.name)
+        if joined is not None and joined.instance != info.instance:
+            detail = (
+                f"branch {info.name} was here with other data (instance {joined.instance.hex()[:8]}, "
+                f"now {info.instance.hex()[:8]}): start it with the data directory it had"
+            )
+            return Fault(code="foreign_store", detail=detail)
+        if info.epoch < self._epochs.get(info.name, 0):
+            return Fault(code="fence_lost", detail=f"a newer process serves branch {info.name} already")
+        return None
+
+    def register(self, sender: Sender, n: int, message: Register) -> Step:
+        """Take a branch into the directory; all branches hear of a change."""
+        state = self._state
+        info = message.info
+        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number:
+            self.behind = (
+                f"branch {info.name} knows epoch {message.coordinator_epoch} and commit {message.coordinator_number} "
+                f"of coordinator {state.name}, its own data ends at epoch {state.epoch} and commit {state.number}: "
+                "it was restored from an old copy; bring the newest data back"
+            )
+        self._epochs[info.name] = info.epoch
+        self.up.add(info.name)
+        joined = BranchJoined(info.name, info.endpoint, info.currency, info.instance)
+        if state.branches.get(info.name) == joined:
+            return Step(None, (Effect(sender.address, n, self._registered(self._state.branches)),))
+        listed = {**self._state.branches, info.name: joined}
+        registered = self._registered(listed)
+        effects = [Effect(name, 0, registered) for name in self.up if name != sender.address]
+        return Step(joined, [Effect(sender.address, n, registered), *effects])
+
+    def answer(self) -> messages.Directory:
+        """The directory as clients get it."""
+        return messages.Directory(self._state.name, self._infos(self._state.branches))
+
+    def _listed(self) -> dict[str, BranchJoined]:
+        return self._state.branches
+
+    def _registered(self, listed: dict[str, BranchJoined]) -> Registered:
+        return Registered(self._state.name, self._state.epoch, self._infos(listed))
+
+    def _infos(self, listed: dict[str, BranchJoined]) -> tuple[BranchInfo, ...]:
+        return tuple(
+            BranchInfo(
+                name=name,
+                endpoint=joined.endpoint,
+                currency=joined.currency,
+                instance=joined.instance,
+                epoch=self._epochs.get(name, 0),
+                up=name in self.up,
+            )
+            for name, joined in sorted(listed.items())
+        )

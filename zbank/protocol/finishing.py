@@ -1,0 +1,107 @@
+"""From the decision to the end: every commit is sent until every participant has acked it (PROTOCOL P5, P10)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from zbank.clock import Now
+from zbank.domain.legs import branches_of
+from zbank.protocol.attempts import RESEND_US, Waiter
+from zbank.protocol.coordinator_state import OpenDecision
+from zbank.protocol.machine import NOTHING, Effect, Step, Timekeeper
+from zbank.protocol.messages import COMMITTED, Commit, Outcome, Position
+from zbank.protocol.records import BranchAck, Ended, Ending
+
+ACK_LIMIT_US = 1_000_000  #: how long "committed" waits for the acks (P10)
+MAX_ENDINGS = 1_000  #: in one Ended record
+
+
+class Finishing(Struct):
+    """A decided commit whose acks are not all in. Times are monotonic microseconds."""
+
+    decision: OpenDecision
+    unacked: set[str]
+    acks: list[BranchAck]
+    waiters: list[Waiter]
+    request_us: int  #: -1 when the request was before a restart
+    tell_us: int  #: when the client is told even though acks are missing
+    next_us: int  #: when to send the decision again
+
+
+class Finisher:
+    """All decisions that are not ended. None of what it knows is durable: a restart sends them all again."""
+
+    def __init__(self, time: Timekeeper) -> None:
+        self._time = time
+        self._open: dict[bytes, Finishing] = {}
+        self._endings: list[Ending] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, id: bytes) -> Finishing | None:
+        """The unfinished commit of a transfer."""
+        return self._open.get(id)
+
+    def begin(self, decision: OpenDecision, waiters: list[Waiter], request_us: int, now: Now) -> list[Effect]:
+        """Send a decision for the first time (in this term of office)."""
+        finishing = Finishing(
+            decision=decision,
+            unacked=set(branches_of(decision.content.legs)),
+            acks=[],
+            waiters=waiters,
+            request_us=request_us,
+            tell_us=now.mono_us + ACK_LIMIT_US,
+            next_us=now.mono_us + RESEND_US,
+        )
+        self._open[decision.id] = finishing
+        return _commits(finishing, finishing.unacked)
+
+    def acked(self, finishing: Finishing, branch: str, position: Position | None, now: Now) -> Step:
+        """A branch has applied it; the last ack tells the client."""
+        if branch not in finishing.unacked:
+            return NOTHING
+        finishing.unacked.discard(branch)
+        acked_us = now.mono_us - finishing.request_us if finishing.request_us >= 0 else -1
+        finishing.acks.append(BranchAck(branch, acked_us, position.turn_us if position else 0))
+        if finishing.unacked:
+            return NOTHING
+        id = finishing.decision.id
+        del self._open[id]
+        self._endings.append(Ending(id, tuple(finishing.acks)))
+        return Step(None, self._tell(finishing, applied=True))
+
+    def for_branch(self, branch: str) -> list[Effect]:
+        """Every decision that this branch has not acked."""
+        return [effect for finishing in self._open.values() for effect in _commits(finishing, {branch})]
+
+    def due(self, up: set[str], now: Now) -> list[Effect]:
+        """What to send again, and whom to tell that acks are missing."""
+        effects: list[Effect] = []
+        for finishing in self._open.values():
+            if now.mono_us >= finishing.next_us:
+                finishing.next_us = now.mono_us + RESEND_US
+                effects += _commits(finishing, up)
+            if finishing.waiters and now.mono_us >= finishing.tell_us:
+                effects += self._tell(finishing, applied=False)
+                finishing.waiters = []
+        return effects
+
+    def end(self) -> Ended | None:
+        """One record for what ended since the last one. Losing it costs only a resend, so it waits for others."""
+        if not self._endings:
+            return None
+        ended = Ended(tuple(self._endings[:MAX_ENDINGS]))
+        del self._endings[:MAX_ENDINGS]
+        return ended
+
+    def _tell(self, finishing: Finishing, *, applied: bool) -> list[Effect]:
+        decision = finishing.decision
+        outcome = Outcome(decision.id, COMMITTED, None, decision.number, self._time.last_us, False, applied)
+        return [Effect(address, n, outcome) for address, n in finishing.waiters]
+
+
+def _commits(finishing: Finishing, branches: set[str]) -> list[Effect]:
+    decision = finishing.decision
+    commit = Commit(decision.txn, decision.id, decision.number)
+    return [Effect(branch, 0, commit) for branch in finishing.unacked if branch in branches]

@@ -1,0 +1,71 @@
+"""Whom a branch asks about what it is in doubt of, and when (PROTOCOL P8). It asks for ever; it never guesses.
+
+Nothing here is journaled: after a restart all that is prepared simply counts as fresh.
+"""
+
+from __future__ import annotations
+
+from zbank.clock import Now
+from zbank.domain.legs import branches_of
+from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.machine import Effect
+from zbank.protocol.messages import InDoubt, Inquiry, Txn
+
+INQUIRE_AFTER_US = 2_000_000  #: prepared for longer: in doubt
+INQUIRE_EVERY_US = 1_000_000
+ASK_OTHERS_AFTER_US = 5_000_000  #: in doubt for longer and the coordinator silent: ask the other participants
+MAX_INQUIRIES_A_ROUND = 1_000
+MAX_IN_DOUBT_TOLD = 100
+
+
+class Inquirer:
+    """The memory of an inquiring branch: since when it knows each prepared txn, and which coordinators are silent."""
+
+    def __init__(self, state: BranchState) -> None:
+        self._state = state
+        self._since_us: dict[Txn, int] = {}  #: monotonic
+        self._asked_us: int = 0
+        self.silent: set[str] = set()
+
+    def due(self, now: Now) -> list[Effect]:
+        """The inquiries to send now."""
+        self._observe(now)
+        if now.mono_us - self._asked_us < INQUIRE_EVERY_US:
+            return []
+        self._asked_us = now.mono_us
+        effects: list[Effect] = []
+        for held in self._state.prepared.values():
+            age_us = now.mono_us - self._since_us[held.txn]
+            if age_us < INQUIRE_AFTER_US or len(effects) >= MAX_INQUIRIES_A_ROUND:
+                break  # the oldest come first
+            effects.append(self._ask(held.txn.coordinator, held))
+            if age_us >= ASK_OTHERS_AFTER_US and held.txn.coordinator in self.silent:
+                others = branches_of(held.content.legs)
+                effects.extend(self._ask(branch, held) for branch in others if branch != self._state.name)
+        return effects
+
+    def ask_all(self, coordinator: str) -> list[Effect]:
+        """A coordinator is there (again): ask it about everything it left in doubt here."""
+        self.silent.discard(coordinator)
+        held = [held for held in self._state.prepared.values() if held.txn.coordinator == coordinator]
+        return [self._ask(coordinator, txn) for txn in held]
+
+    def in_doubt(self, now: Now) -> tuple[InDoubt, ...]:
+        """Prepared for longer than the inquiry time, oldest first, bounded."""
+        self._observe(now)
+        found: list[InDoubt] = []
+        for held in self._state.prepared.values():
+            age_us = now.mono_us - self._since_us[held.txn]
+            if age_us < INQUIRE_AFTER_US or len(found) >= MAX_IN_DOUBT_TOLD:
+                break
+            found.append(InDoubt(txn=held.txn, id=held.id, age_us=age_us))
+        return tuple(found)
+
+    def _ask(self, whom: str, held: PreparedTxn) -> Effect:
+        return Effect(whom, 0, Inquiry(held.txn, held.id))
+
+    def _observe(self, now: Now) -> None:
+        since_us = self._since_us
+        self._since_us = {
+            held.txn: since_us.get(held.txn, now.mono_us) for held in self._state.prepared.values()
+        }

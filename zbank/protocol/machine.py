@@ -1,0 +1,187 @@
+"""What every actor's state machine has in common, and what the turn of an actor asks of it (PROTOCOL T1–T4).
+
+`decide` looks at the state and a message and says what to record and what to send; it changes nothing that a restart
+would need. `apply` alone changes that, one record at a time. A decision makes one record at the most.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from typing import ClassVar, NamedTuple, Protocol
+
+from zbank.clock import Now
+from zbank.domain.account import Account
+from zbank.errors import ZbankError
+from zbank.protocol.fold import Posting, Settled
+from zbank.protocol.messages import AnyMessage, Fault, Request, StatusInfo, Txn
+from zbank.protocol.records import Record
+
+Address = bytes | str  #: a routing id for a client's connection, the configured name for an actor
+
+
+class Sender(NamedTuple):
+    """Who a message came from, as the transport authenticated it; never what the message claims."""
+
+    address: Address
+    role: str  #: CLIENT, BRANCH or COORDINATOR
+    caller: str  #: in whose name ids are used (T6); "" for clients of a cluster without keys
+
+
+class Effect(NamedTuple):
+    """A message to send after the force."""
+
+    to: Address
+    n: int  #: envelope number: that of the request answered, 0 between actors
+    message: AnyMessage
+
+
+class Step(NamedTuple):
+    """What a decision comes to."""
+
+    record: Record | None = None
+    effects: Collection[Effect] = ()
+
+
+NOTHING = Step()
+
+
+class Wanted:
+    """What the messages of a batch need from the store before they are decided (T3)."""
+
+    def __init__(self) -> None:
+        self.ids: set[bytes] = set()
+        self.txns: set[Txn] = set()
+        self.numbers: set[str] = set()
+
+
+class About(NamedTuple):
+    """What an actor's status tells that its state machine does not know."""
+
+    cluster: str
+    instance: bytes
+    uptime_us: int
+    journal_bytes: int
+    version: str
+
+
+class State(Protocol):
+    """The fold of an actor's journal."""
+
+    at_us: int
+
+    def apply(self, seq: int, epoch: int, at_us: int, record: Record) -> None:
+        """Fold one record."""
+
+    @property
+    def unposted(self) -> int:
+        """Rows applied since the last posting."""
+
+    def posting(self) -> Posting:
+        """All that changed since the last posting (T4)."""
+
+    def posted(self) -> None:
+        """The last posting is in the store: forget what needs no memory any more."""
+
+    def trim(self) -> None:
+        """Keep what was only read within bounds; what is not posted yet stays."""
+
+
+class Machine(ABC):
+    """An actor's state machine, as the engine and the simulator drive it."""
+
+    role: ClassVar[str]
+
+    def __init__(self, fold: State) -> None:
+        self.fold = fold
+        self.alarms: dict[str, str] = {}  #: by code: what an operator should know
+        self.time = Timekeeper(fold.at_us)
+
+    @abstractmethod
+    def want(self, message: AnyMessage, wanted: Wanted) -> None:
+        """Add what `decide` of this message looks at and is not in memory."""
+
+    @abstractmethod
+    def load(self, settled: Iterable[Settled], tombstones: Iterable[Txn], accounts: Iterable[Account]) -> None:
+        """Take in what the store had of what was wanted."""
+
+    @abstractmethod
+    def touches(self, record: Record) -> Iterable[str]:
+        """The accounts that `apply` of this record changes, as far as they may not be in memory (replay)."""
+
+    @abstractmethod
+    def start(self, version: str) -> list[Record]:
+        """The records of taking office, to be applied one by one."""
+
+    @abstractmethod
+    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
+        """What follows from a message."""
+
+    @abstractmethod
+    def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
+        """The answer to a request that is not taken on now; nothing for messages that only bring news."""
+
+    @abstractmethod
+    def tick(self, now: Now) -> Step:
+        """What follows from time passing; called about ten times a second."""
+
+    @abstractmethod
+    def peer_up(self, name: str, now: Now) -> Collection[Effect]:
+        """An actor of this name was heard of again."""
+
+    @abstractmethod
+    def peer_down(self, name: str) -> None:
+        """An actor of this name is silent."""
+
+    @abstractmethod
+    def status(self, about: About, now: Now) -> StatusInfo:
+        """How this actor does."""
+
+    def resume(self, now: Now) -> None:  # noqa: B027 - most actors have nothing to pick up
+        """The state is restored and replayed: pick up what it left unfinished."""
+
+    def label_us(self, now: Now) -> int:
+        """The time on rows written now: the wall clock, never going back (K1)."""
+        at_us = self.time.read(now)
+        if self.time.jumped:
+            self.alarms["clock_jump"] = "the wall clock jumped forward: check the time, then restart this actor"
+        return at_us
+
+
+def fault_of(error: ZbankError) -> Fault:
+    """The wire form of one of our own errors."""
+    return Fault(code=error.code, detail=error.detail[:500])
+
+
+def not_for_me(role: str, sender: Sender, n: int, message: AnyMessage) -> Step:
+    """A request that this kind of actor does not serve is answered so; news that it does not need is dropped."""
+    if not isinstance(message, Request):
+        return NOTHING
+    fault = Fault(code="not_for_me", detail=f"a {role} does not take {type(message).__name__}")
+    return Step(None, (Effect(sender.address, n, fault),))
+
+
+CONFLICTING_ID = Fault(code="idempotency_conflict", detail="this id already stands for something else: use a fresh id")
+
+JUMP_LIMIT_US = 10_000_000
+
+
+class Timekeeper:
+    """Labels rows with wall time that never goes back, and notices a jump forward against the monotonic clock (K1)."""
+
+    def __init__(self, last_us: int) -> None:
+        self.last_us = last_us
+        self._offset_us: int | None = None
+        self.jumped = False
+
+    def read(self, now: Now) -> int:
+        """The label for a row written now, in microseconds UTC."""
+        offset_us = now.wall_us - now.mono_us
+        if self._offset_us is None:
+            self._offset_us = offset_us
+        elif offset_us - self._offset_us > JUMP_LIMIT_US:
+            self.jumped = True
+        elif offset_us < self._offset_us:
+            self._offset_us = offset_us
+        self.last_us = max(self.last_us, now.wall_us)
+        return self.last_us

@@ -1,0 +1,386 @@
+"""A branch: executes what is local, and takes part in two-phase commit for what is not.
+
+Everything a branch decides is in this file; what its decisions do to its state is in `branch_state`. PROTOCOL P1–P11.
+The life of an id at one branch:
+
+    (nothing) ── local transfer ──▶ committed | aborted                      one record, no coordinator
+    (nothing) ── Prepare ──▶ prepared ── Commit ──▶ committed
+                                │  └──── Abort ───▶ (nothing, the txn void)  the id may come back under another txn
+                                └ Abort with refusal ▶ aborted
+    (nothing) ── refused at home | Abort with refusal | Cancel ──▶ aborted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, ClassVar
+
+from zbank.clock import Now
+from zbank.domain.account import Account
+from zbank.domain.book import branch_movements, net
+from zbank.domain.legs import check_legs, content_digest, home_branch
+from zbank.domain.refusal import CANCELLED, Refusal
+from zbank.errors import InvalidInput
+from zbank.protocol import accounts, needs
+from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.fold import Settled
+from zbank.protocol.inquiry import Inquirer
+from zbank.protocol.machine import (
+    CONFLICTING_ID,
+    NOTHING,
+    About,
+    Effect,
+    Machine,
+    Sender,
+    Step,
+    Wanted,
+    fault_of,
+    not_for_me,
+)
+from zbank.protocol.messages import (
+    ABORTED,
+    BRANCH,
+    BUSY,
+    COMMITTED,
+    CONFLICT,
+    KNOWN,
+    OCCUPIED,
+    PENDING,
+    REFUSED,
+    STALE,
+    STORAGE_FULL,
+    VOID,
+    YES,
+    Abort,
+    Ack,
+    AnyMessage,
+    Cancel,
+    ChangeAccount,
+    Commit,
+    Fault,
+    Forward,
+    GetAccount,
+    Inquiry,
+    OpenAccount,
+    Outcome,
+    Prepare,
+    Registered,
+    StatusInfo,
+    StillPending,
+    Transfer,
+    Txn,
+    Vote,
+)
+from zbank.protocol.outcomes import fits, outcome_of, replay
+from zbank.protocol.records import (
+    Aborted,
+    AccountOpened,
+    Committed,
+    Content,
+    CoordinatorSeen,
+    Executed,
+    Prepared,
+    Record,
+    Refused,
+    Started,
+)
+
+MAX_PREPARED = 50_000  #: prepared txns a branch holds; above it new ones are refused as busy (P4)
+BUSY_RETRY_MS = 100
+
+
+class Participant(Machine):
+    """The state machine of a branch."""
+
+    role: ClassVar[str] = BRANCH
+
+    def __init__(self, state: BranchState, system_accounts: Collection[str]) -> None:
+        super().__init__(state)
+        self.state = state
+        self._system_accounts = system_accounts
+        self._inquirer = Inquirer(state)
+
+    # --- what the turn needs ---------------------------------------------------------------------------------------
+
+    def want(self, message: AnyMessage, wanted: Wanted) -> None:
+        """Add what `decide` of this message looks at and is not in memory."""
+        needs.want(self.state, message, wanted)
+
+    def load(self, settled: Iterable[Settled], tombstones: Iterable[Txn], accounts: Iterable[Account]) -> None:
+        """Take in what the store had of what was wanted."""
+        for row in settled:
+            self.state.settled.setdefault(row.id, row)
+        self.state.tombstones.update(tombstones)
+        for account in accounts:
+            self.state.book.accounts.setdefault(account.number, account)  # what is in memory is never older
+
+    def touches(self, record: Record) -> Iterable[str]:
+        """The accounts that `apply` of this record changes."""
+        return needs.touched(self.state, record)
+
+    # --- deciding --------------------------------------------------------------------------------------------------
+
+    def start(self, version: str) -> list[Record]:
+        """Take office; a new branch opens its system accounts."""
+        records: list[Record] = [Started(version=version)]
+        if self.state.account_count == 0:
+            records += [
+                AccountOpened(
+                    id=b"",
+                    digest=b"",
+                    caller="",
+                    number=number,
+                    owner="",
+                    currency=self.state.book.currency_code,
+                    overdraft_limit_minor=0,
+                )
+                for number in self._system_accounts
+            ]
+        return records
+
+    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
+        """What follows from a message."""
+        decide = _DECIDE.get(type(message))
+        if decide is None:
+            return not_for_me(self.role, sender, n, message)
+        return decide(self, sender, n, message, now)
+
+    def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
+        """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""
+        if isinstance(message, Prepare):
+            answer = STORAGE_FULL if fault.code == "storage_full" else BUSY
+            return (Effect(sender.address, n, self._vote(message, answer)),)
+        if isinstance(message, Transfer | Forward | Cancel | OpenAccount | ChangeAccount):
+            return (Effect(sender.address, n, fault),)
+        return ()
+
+    def _answer(self, sender: Sender, n: int, message: AnyMessage, record: Record | None = None) -> Step:
+        return Step(record, (Effect(sender.address, n, message),))
+
+    def _forward(self, sender: Sender, n: int, message: Forward, now: Now) -> Step:
+        return self._transfer(sender._replace(caller=message.caller), n, message.transfer, now)
+
+    def _transfer(self, sender: Sender, n: int, message: Transfer, now: Now) -> Step:
+        """A local transfer: committed or refused by one record (P1)."""
+        state = self.state
+        legs = message.legs
+        try:
+            check_legs(legs)
+        except InvalidInput as error:
+            return self._answer(sender, n, fault_of(error))
+        for leg in legs:
+            if leg.branch != state.name:
+                detail = f"{leg.account} is not an account of {state.name}: send this transfer to the coordinator"
+                return self._answer(sender, n, Fault(code="not_here", detail=detail))
+        digest = content_digest(legs, message.currency, message.memo, message.effective_on)
+        settled = state.settled.get(message.id)
+        if settled is not None:
+            return self._answer(sender, n, replay(settled, digest, sender.caller))
+        if message.id in state.prepared:
+            return self._answer(sender, n, CONFLICTING_ID)
+        refusal = state.book.check(net(branch_movements(legs, state.name)), message.currency)
+        if refusal is not None:
+            return self._refuse(sender, n, message.id, digest, refusal, now)
+        content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
+        record = Executed(message.id, state.number, content)
+        outcome = Outcome(message.id, COMMITTED, None, state.number, self.label_us(now), False, True)
+        return Step(record, (Effect(sender.address, n, outcome),))
+
+    def _refuse(self, sender: Sender, n: int, id: bytes, digest: bytes, refusal: Refusal, now: Now) -> Step:
+        record = Refused(id=id, digest=digest, caller=sender.caller, refusal=refusal)
+        outcome = Outcome(id, ABORTED, refusal, 0, self.label_us(now), False, True)
+        return self._answer(sender, n, outcome, record)
+
+    def _cancel(self, sender: Sender, n: int, message: Cancel, now: Now) -> Step:
+        """Settle the id as aborted unless it is settled or prepared (P6)."""
+        settled = self.state.settled.get(message.id)
+        if settled is not None:
+            if settled.caller != sender.caller:
+                return self._answer(sender, n, CONFLICTING_ID)
+            return self._answer(sender, n, outcome_of(settled, replayed=True))
+        if message.id in self.state.prepared:
+            pending = Outcome(message.id, PENDING, None, 0, 0, False, False)
+            return self._answer(sender, n, pending)
+        return self._refuse(sender, n, message.id, b"", Refusal(CANCELLED, "cancelled before it was executed"), now)
+
+    def _open_account(self, sender: Sender, n: int, message: OpenAccount, now: Now) -> Step:
+        record, answer = accounts.open_account(self.state, sender.caller, message, self.label_us(now))
+        return self._answer(sender, n, answer, record)
+
+    def _change_account(self, sender: Sender, n: int, message: ChangeAccount, now: Now) -> Step:
+        record, answer = accounts.change_account(self.state, sender.caller, message, self.label_us(now))
+        return self._answer(sender, n, answer, record)
+
+    def _get_account(self, sender: Sender, n: int, message: GetAccount, now: Now) -> Step:
+        return self._answer(sender, n, accounts.get_account(self.state, message))
+
+    # --- two-phase commit ------------------------------------------------------------------------------------------
+
+    def _prepare(self, sender: Sender, n: int, message: Prepare, now: Now) -> Step:
+        """Vote (P3, P4). Whatever is settled or void never prepares (P9)."""
+        state = self.state
+        txn = message.txn
+        id = message.transfer.id
+        mark = state.coordinators.get(txn.coordinator)
+        if txn.coordinator != sender.caller or (mark is not None and txn.epoch < mark.epoch):
+            return self._answer(sender, n, self._vote(message, STALE))
+        settled = state.settled.get(id)
+        if settled is not None:
+            return self._answer(sender, n, self._vote_known(message, settled))
+        held = state.prepared.get(id)
+        if held is not None:
+            vote = self._vote(message, YES, seq=held.seq) if held.txn == txn else self._vote_occupied(message, held)
+            return self._answer(sender, n, vote)
+        if txn in state.tombstones:
+            return self._answer(sender, n, self._vote(message, VOID))
+        if len(state.prepared) >= MAX_PREPARED:
+            return self._answer(sender, n, self._vote(message, BUSY))
+        return self._first_prepare(sender, n, message)
+
+    def _first_prepare(self, sender: Sender, n: int, message: Prepare) -> Step:
+        state = self.state
+        transfer = message.transfer
+        movements = branch_movements(transfer.legs, state.name)
+        refusal = state.book.check(net(movements), transfer.currency)
+        if refusal is None:
+            content = Content(
+                transfer.legs,
+                transfer.currency,
+                transfer.memo,
+                transfer.effective_on,
+                message.digest,
+                message.caller,
+            )
+            vote = Vote(message.txn, transfer.id, YES, state.number, state.seq + 1)
+            return self._answer(sender, n, vote, Prepared(transfer.id, message.txn, content))
+        if home_branch(transfer.legs) != state.name:
+            return self._answer(sender, n, self._vote(message, REFUSED, refusal=refusal))
+        record = Refused(id=transfer.id, digest=message.digest, caller=message.caller, refusal=refusal)
+        vote = Vote(message.txn, transfer.id, REFUSED, state.number, state.seq + 1, refusal=refusal, final=True)
+        return self._answer(sender, n, vote, record)
+
+    def _vote(self, message: Prepare, answer: str, *, seq: int = 0, refusal: Refusal | None = None) -> Vote:
+        state = self.state
+        return Vote(message.txn, message.transfer.id, answer, state.number, seq or state.seq, refusal=refusal)
+
+    def _vote_known(self, message: Prepare, settled: Settled) -> Vote:
+        state = self.state
+        id = message.transfer.id
+        if not fits(settled, message.digest, message.caller):
+            return Vote(message.txn, id, CONFLICT, state.number, state.seq)
+        return Vote(message.txn, id, KNOWN, state.number, state.seq, outcome=outcome_of(settled, replayed=True))
+
+    def _vote_occupied(self, message: Prepare, held: PreparedTxn) -> Vote:
+        state = self.state
+        id = message.transfer.id
+        if held.content.digest != message.digest or held.content.caller != message.caller:
+            return Vote(message.txn, id, CONFLICT, state.number, state.seq)
+        return Vote(message.txn, id, OCCUPIED, state.number, state.seq, other=held.txn)
+
+    def _commit(self, sender: Sender, n: int, message: Commit, now: Now) -> Step:
+        """Post what was prepared; safe to repeat."""
+        state = self.state
+        held = state.prepared.get(message.id)
+        if held is not None and held.txn == message.txn:
+            ack = Ack(message.txn, message.id, state.seq + 1)
+            return self._answer(sender, n, ack, Committed(message.id, message.txn, message.number))
+        settled = state.settled.get(message.id)
+        if settled is not None and settled.txn == message.txn and settled.outcome == COMMITTED:
+            return self._answer(sender, n, Ack(message.txn, message.id, settled.seq))
+        self.alarms["mismatch"] = f"{message.txn} was committed elsewhere and is not prepared here: needs an operator"
+        return NOTHING
+
+    def _abort(self, sender: Sender, n: int, message: Abort, now: Now) -> Step:
+        """Release what was prepared, void the txn; with a refusal settle the id. Safe to repeat, or to come first."""
+        state = self.state
+        id = message.id
+        held = state.prepared.get(id)
+        settled = state.settled.get(id)
+        if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
+            outcome = outcome_of(settled, replayed=True)
+            conflict = message.refusal is not None and not fits(settled, message.digest, message.caller)
+            return self._answer(sender, n, Ack(message.txn, id, state.seq, outcome=None if conflict else outcome))
+        if held is not None and held.txn != message.txn and message.refusal is not None:
+            return self._answer(sender, n, Ack(message.txn, id, state.seq, other=held.txn))
+        if message.refusal is None and message.txn in state.tombstones:
+            return self._answer(sender, n, Ack(message.txn, id, state.seq))
+        told = None
+        if message.refusal is not None:
+            told = Outcome(id, ABORTED, message.refusal, 0, self.label_us(now), False, True)
+        record = Aborted(id, message.txn, message.refusal, message.digest, message.caller)
+        return self._answer(sender, n, Ack(message.txn, id, state.seq + 1, outcome=told), record)
+
+    def _inquiry(self, sender: Sender, n: int, message: Inquiry, now: Now) -> Step:
+        """Another participant is in doubt (P8). A branch that never voted voids the txn, and so may answer abort."""
+        state = self.state
+        held = state.prepared.get(message.id)
+        if held is not None and held.txn == message.txn:
+            return self._answer(sender, n, StillPending(message.txn, message.id))
+        settled = state.settled.get(message.id)
+        if settled is not None and settled.outcome == COMMITTED and settled.txn == message.txn:
+            return self._answer(sender, n, Commit(message.txn, message.id, settled.number))
+        abort = Abort(message.txn, message.id)
+        if settled is not None or message.txn in state.tombstones:
+            return self._answer(sender, n, abort)
+        return self._answer(sender, n, abort, Aborted(message.id, message.txn))
+
+    def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
+        """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
+        mark = self.state.coordinators.get(message.coordinator)
+        effects = self._inquirer.ask_all(message.coordinator)
+        if mark is not None and mark.epoch >= message.epoch:
+            return Step(None, effects)
+        return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
+
+    # --- time and peers --------------------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> Step:
+        """Inquire about what is in doubt for too long (P8)."""
+        return Step(None, self._inquirer.due(now))
+
+    def peer_up(self, name: str, now: Now) -> Collection[Effect]:
+        """A coordinator or branch answers again."""
+        return ()
+
+    def peer_down(self, name: str) -> None:
+        """A coordinator is silent: others will be asked."""
+        self._inquirer.silent.add(name)
+
+    def status(self, about: About, now: Now) -> StatusInfo:
+        """How this branch does."""
+        state = self.state
+        return StatusInfo(
+            role=BRANCH,
+            name=state.name,
+            cluster=about.cluster,
+            instance=about.instance,
+            epoch=state.epoch,
+            seq=state.seq,
+            number=state.number,
+            uptime_us=about.uptime_us,
+            accounts=state.account_count,
+            total_minor=state.total_minor,
+            clearing_minor=state.clearing_minor,
+            unposted=state.unposted,
+            in_flight=len(state.prepared),
+            in_doubt=self._inquirer.in_doubt(now),
+            journal_bytes=about.journal_bytes,
+            alarms=tuple(self.alarms.values()),
+            version=about.version,
+        )
+
+
+_DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {
+    Transfer: Participant._transfer,
+    Forward: Participant._forward,
+    Prepare: Participant._prepare,
+    Commit: Participant._commit,
+    Abort: Participant._abort,
+    Inquiry: Participant._inquiry,
+    Cancel: Participant._cancel,
+    OpenAccount: Participant._open_account,
+    ChangeAccount: Participant._change_account,
+    GetAccount: Participant._get_account,
+    Registered: Participant._registered,
+    StillPending: lambda self, sender, n, message, now: NOTHING,
+}

@@ -1,0 +1,179 @@
+"""Every journal record, declared once. `apply` of the actor's state machine is the only reader; records never change.
+
+The journal row around a record carries (seq, epoch, at, kind, id, body, chain); `kind` is the record's tag.
+A record may gain fields at its end, with defaults; tags are never used again for another meaning.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from zbank.domain.legs import Leg
+from zbank.domain.refusal import Refusal
+from zbank.protocol.messages import Txn
+
+
+class Record(Struct, array_like=True, frozen=True, gc=False):
+    """Base of all records."""
+
+
+class Started(Record, frozen=True, tag="started"):
+    """The actor took office with the row's epoch (PROTOCOL P11, R5)."""
+
+    version: str  #: of zbank
+
+
+# --- branch ---
+
+
+class AccountOpened(Record, frozen=True, tag="account_opened"):
+    """A new account with balance zero."""
+
+    id: bytes  #: of the request; b"" for a system account
+    digest: bytes
+    caller: str
+    number: str
+    owner: str
+    currency: str
+    overdraft_limit_minor: int
+
+
+class AccountChanged(Record, frozen=True, tag="account_changed"):
+    """Status and limit after the change."""
+
+    id: bytes
+    digest: bytes
+    caller: str
+    number: str
+    status: str
+    overdraft_limit_minor: int
+
+
+class Content(Struct, array_like=True, frozen=True, gc=False):
+    """What a transfer says and who said it: the same in every record that begins one."""
+
+    legs: tuple[Leg, ...]
+    currency: str
+    memo: str
+    effective_on: str  #: "YYYY-MM-DD" or ""
+    digest: bytes
+    caller: str
+
+
+class Executed(Record, frozen=True, tag="executed"):
+    """A local transfer: committed and posted by this one record."""
+
+    id: bytes
+    number: int  #: the branch's commit number, unchanged by it (C1)
+    content: Content
+
+
+class Refused(Record, frozen=True, tag="refused"):
+    """The id's tombstone: it will never execute (P6). Also a cancel, with an empty digest: fits any content."""
+
+    id: bytes
+    digest: bytes
+    caller: str
+    refusal: Refusal
+
+
+class Prepared(Record, frozen=True, tag="prepared"):
+    """A yes vote: the legs of this branch are held until the decision is known, for ever if need be (P4)."""
+
+    id: bytes
+    txn: Txn
+    content: Content
+
+
+class Committed(Record, frozen=True, tag="committed"):
+    """The decision commit, applied: the legs and their clearing leg are posted."""
+
+    id: bytes
+    txn: Txn
+    number: int  #: commit number
+
+
+class Aborted(Record, frozen=True, tag="aborted"):
+    """The decision abort: holds released, the txn void here for good; with a refusal also the id's tombstone."""
+
+    id: bytes
+    txn: Txn
+    refusal: Refusal | None = None
+    digest: bytes = b""
+    caller: str = ""
+
+
+class CoordinatorSeen(Record, frozen=True, tag="coordinator_seen"):
+    """The coordinator `name` is in office with this epoch: lower ones are refused from here on (P11)."""
+
+    name: str
+    epoch: int
+
+
+# --- coordinator ---
+
+
+class BranchJoined(Record, frozen=True, tag="branch_joined"):
+    """A branch registered for the first time, or with another endpoint, currency or instance."""
+
+    name: str
+    endpoint: str
+    currency: str
+    instance: bytes
+
+
+class BranchVote(Struct, array_like=True, frozen=True, gc=False):
+    """A yes vote as the decision keeps it."""
+
+    branch: str
+    epoch: int
+    seq: int
+    voted_us: int  #: after the request, by the coordinator's clock
+    turn_us: int  #: how long the branch's turn took, by its own clock
+
+
+class Decided(Record, frozen=True, tag="decided"):
+    """The decision commit, kept for good (P5): from its force on, this transfer is done."""
+
+    id: bytes
+    txn: Txn
+    number: int
+    content: Content
+    votes: tuple[BranchVote, ...]
+    decided_us: int  #: decision made, after the request
+
+
+class BranchAck(Struct, array_like=True, frozen=True, gc=False):
+    """An ack as the end record keeps it."""
+
+    branch: str
+    acked_us: int  #: after the request, by the coordinator's clock; -1 = the request was before a restart
+    turn_us: int  #: how long the branch's turn took, by its own clock
+
+
+class Ending(Struct, array_like=True, frozen=True, gc=False):
+    """All participants of one txn have acked."""
+
+    id: bytes
+    acks: tuple[BranchAck, ...]
+
+
+class Ended(Record, frozen=True, tag="ended"):
+    """Several txns are over: nothing of them is sent again. Rides with the next force; losing it costs a resend."""
+
+    endings: tuple[Ending, ...]
+
+
+BranchRecord = (
+    Started
+    | AccountOpened
+    | AccountChanged
+    | Executed
+    | Refused
+    | Prepared
+    | Committed
+    | Aborted
+    | CoordinatorSeen
+)
+CoordinatorRecord = Started | BranchJoined | Decided | Ended
+AnyRecord = BranchRecord | CoordinatorRecord

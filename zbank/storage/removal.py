@@ -1,0 +1,51 @@
+"""Removing a store for good, for a start from empty data. Only a file that is provably the named actor's is removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from zbank.errors import CorruptStore, ForeignStore, StoreError
+from zbank.storage import sql
+from zbank.storage.disk import StoreLock
+from zbank.storage.opening import APPLICATION_ID, Identity, check_belongs
+
+# What stands beside `<file>`. The lock file stays: removing it would let two processes lock two files of one name.
+_BESIDE = ("-wal", "-shm", ".reserve", ".new", ".new-journal")
+
+
+def remove_store(path: Path, identity: Identity) -> bool:
+    """Remove the store of `identity` at `path` with all files beside it; False when there was none.
+
+    Raises StoreError when a process has it open, ForeignStore when it is another actor's or no store of zbank,
+    CorruptStore when it is too damaged to tell whose it is. Nothing is removed then.
+    """
+    files = [path, *(path.with_name(path.name + suffix) for suffix in _BESIDE)]
+    if not any(file.exists() for file in files):
+        return False
+    lock = StoreLock(path)
+    try:
+        if path.exists():
+            _check_is_of(identity, path)
+        for file in reversed(files):  # the database last: what a crash leaves behind can still be told whose it is
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be removed: {error.strerror}") from error
+    finally:
+        lock.release()
+    return True
+
+
+def _check_is_of(identity: Identity, path: Path) -> None:
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            if connection.pragma("application_id") != APPLICATION_ID:
+                raise ForeignStore(f"{path} is a database of another program: move it away yourself")
+            name, cluster, role = next(iter(connection.execute(sql.ACTORS)))[:3]
+        finally:
+            connection.close()
+    except (apsw.Error, StopIteration) as error:
+        raise CorruptStore(f"{path} is damaged or no database ({error}): if nobody needs it, move it away") from error
+    check_belongs(Identity(cluster, role, name), identity, path)

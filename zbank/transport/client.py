@@ -1,0 +1,217 @@
+"""The Python client of the bank: `from zbank import Client`.
+
+Thread-safe; one I/O thread per Client owns the sockets. `submit_…` never blocks and may be called from a future's callback
+(callbacks run in the I/O thread: keep them short); everything else waits and must not be called from one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+
+from zbank.domain.account import check_branch_name, parse_account
+from zbank.domain.money import AmountInput
+from zbank.errors import InvalidInput, NoAnswer, Refused, ZbankError
+from zbank.ids import format_id
+from zbank.protocol.messages import (
+    BRANCH,
+    COMMITTED,
+    COORDINATOR,
+    MAX_PAGE,
+    AccountInfo,
+    AccountsPage,
+    BranchInfo,
+    Directory,
+    EntriesPage,
+    GetAccount,
+    GetDirectory,
+    GetEntries,
+    GetStatus,
+    ListAccounts,
+    Opened,
+    Outcome,
+    StatusInfo,
+)
+from zbank.transport import client_input as given
+from zbank.transport.client_base import as_it_is
+from zbank.transport.client_input import Id
+from zbank.transport.client_money import MoneyClient
+from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
+from zbank.transport.views import AccountView, ActorDown, StatementPage, account_view, statement_page
+
+
+class Client(MoneyClient):
+    """A connection to the bank, through its coordinator or through one branch.
+
+    `endpoint`: the coordinator's or a branch's address. `cluster`: refuse any cluster of another name; "" = any.
+    `timeout_s`: for each request, unless it says otherwise. `name`: who asks; ids belong to their caller.
+
+    Amounts are decimal text ("50.00"), an int of whole units, or a Decimal; never a float. Ids are None (a fresh one), 16
+    bytes, UUID text, or a text key of yours; the same id sent again with the same content never executes twice.
+
+    A transfer that got no answer in time ends as status `unknown`: ask again with the same id. Errors: InvalidInput (nothing
+    was sent), Unreachable (nothing could be sent), RemoteFault (a server said "not done, or not known"; `remote_code` says
+    why), NoAnswer (a read), ClientClosed. At most 100,000 requests may be outstanding: above that `submit_…` raises
+    RemoteFault `busy`, since waiting there would stop the callbacks that make room.
+    """
+
+    def __init__(
+        self,
+        endpoint: str = "tcp://127.0.0.1:9000",
+        *,
+        cluster: str = "",
+        timeout_s: float = 10.0,
+        name: str = "",
+    ) -> None:
+        super().__init__(endpoint, cluster=cluster, timeout_s=timeout_s, name=name)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- accounts --------------------------------------------------------------------------------------------------------
+
+    def open_account(
+        self,
+        branch: str,
+        *,
+        number: str = "",
+        owner: str = "",
+        overdraft_limit: AmountInput = "0",
+        currency: str | None = None,
+        id: Id = None,
+        timeout_s: float | None = None,
+    ) -> AccountView:
+        """Open an account. `number` "" = the branch gives the next free one; `currency` None = the branch's.
+
+        Raises Refused (`account_exists`, `currency_mismatch`), and NoAnswer when it is not known whether it was opened: ask
+        again with the same id.
+        """
+        id_16 = given.id_bytes(id)
+        build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16)
+
+        def convert(answer: Opened | Outcome) -> AccountView:
+            if isinstance(answer, Opened):
+                return account_view(branch, answer.account)
+            raise _refused(answer)
+
+        request = AccountWrite(
+            branch,
+            None,
+            self._limit_us(timeout_s),
+            (Opened, Outcome),
+            convert,
+            _not_known("the account was opened", id_16),
+            build,
+            branch,
+        )
+        return self._io.call(request)
+
+    def change_account(
+        self,
+        account: str,
+        *,
+        status: str | None = None,
+        overdraft_limit: AmountInput | None = None,
+        id: Id = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Set an account's status ("open", "frozen", "closed") or overdraft limit. Raises as `open_account` does."""
+        branch, number = parse_account(account)
+        id_16 = given.id_bytes(id)
+        build = given.change_account(number, status, overdraft_limit, id_16)
+
+        def convert(answer: Outcome) -> None:
+            if answer.status != COMMITTED:
+                raise _refused(answer)
+
+        request: AccountWrite[None] = AccountWrite(
+            branch,
+            None,
+            self._limit_us(timeout_s),
+            (Outcome,),
+            convert,
+            _not_known(f"{account} was changed", id_16),
+            build,
+            branch,
+        )
+        self._io.call(request)
+
+    def account(self, account: str) -> AccountView:
+        """The account as it stands; raises RemoteFault `account_not_found`."""
+        branch, number = parse_account(account)
+        return self._read(branch, GetAccount(number), AccountInfo, lambda info: account_view(branch, info))
+
+    def balance(self, account: str) -> str:
+        """The account's balance, decimal text."""
+        return self.account(account).balance
+
+    def accounts(self, branch: str | None = None) -> Iterator[AccountView]:
+        """All accounts of a branch, or of all branches, by number; asked for page by page."""
+        names = [info.name for info in self._known_branches()] if branch is None else [check_branch_name(branch)]
+        for name in names:
+            after = ""
+            while True:
+                message = ListAccounts(after, MAX_PAGE)
+                page: AccountsPage = self._read(name, message, AccountsPage, as_it_is)
+                yield from (account_view(name, info) for info in page.accounts)
+                if not page.next:
+                    break
+                after = page.next
+
+    def statement(
+        self, account: str, *, newest_first: bool = True, limit: int = 50, cursor: str = ""
+    ) -> StatementPage:
+        """A page of the account's entries, `limit` (1 to 1000) at most; `cursor` from the page before."""
+        branch, number = parse_account(account)
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit}")
+        message = GetEntries(number, newest_first, cursor, limit)
+        return self._read(branch, message, EntriesPage, lambda page: statement_page(branch, page))
+
+    # --- the cluster -----------------------------------------------------------------------------------------------------
+
+    def branches(self) -> list[BranchInfo]:
+        """The coordinator's directory. From a branch whose coordinator is away: what it last said, or that branch alone."""
+        self._io.check_may_wait()
+        if self._contact().role == BRANCH:
+            return self._known_branches()
+        directory: Directory = self._read(THE_COORDINATOR, GetDirectory(), Directory, as_it_is)
+        return list(directory.branches)
+
+    def status(self) -> list[StatusInfo | ActorDown]:
+        """How the coordinator and every branch do, asked now; who does not answer stands there as ActorDown."""
+        self._io.check_may_wait()
+        self._contact()
+        limit_us = self._survey_us()
+        waits: list[tuple[str, str, str, Future[StatusInfo]]] = []
+        endpoint = self._routes.coordinator_endpoint
+        if endpoint:
+            wait: Future[StatusInfo] = self._ask(THE_COORDINATOR, GetStatus(), StatusInfo, as_it_is, limit_us)
+            waits.append((COORDINATOR, "", endpoint, wait))
+        for info in self._known_branches():
+            wait = self._ask(info.name, GetStatus(), StatusInfo, as_it_is, limit_us)
+            waits.append((BRANCH, info.name, info.endpoint, wait))
+        found: list[StatusInfo | ActorDown] = []
+        for role, name, where, wait in waits:
+            try:
+                found.append(wait.result())
+            except ZbankError as error:
+                found.append(ActorDown(role, name, where, str(error)))
+        return found
+
+
+def _refused(answer: Outcome) -> ZbankError:
+    if answer.refusal is not None:
+        return Refused(answer.refusal.code, answer.refusal.detail)
+    return NoAnswer(f"the bank says {answer.status} of {format_id(answer.id)}: ask again with the same id")
+
+
+def _not_known(what: str, id: bytes) -> Callable[[str], ZbankError]:
+    def error(reason: str) -> ZbankError:
+        return NoAnswer(f"{reason}: it is not known whether {what}; ask again with the id {format_id(id)}")
+
+    return error

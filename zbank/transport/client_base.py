@@ -1,0 +1,88 @@
+"""What all parts of the Client stand on: the I/O thread, time limits, and one way to ask one actor one thing."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from zbank.errors import NoAnswer, ZbankError
+from zbank.protocol.messages import BRANCH, AnyMessage, BranchInfo, Directory, GetDirectory, Welcome
+from zbank.transport import client_input as given
+from zbank.transport.client_io import ClientShell
+from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, Ask
+
+T = TypeVar("T")
+
+SURVEY_S = 3.0  #: in a question to all actors, who has not answered after this counts as down
+LONE_SURVEY_S = 1.0  #: so long a client of one branch tries the coordinator before it goes on without it
+
+
+def as_it_is(answer: Any) -> Any:
+    """The answer itself."""
+    return answer
+
+
+class ClientBase:
+    """The connection. See `zbank.transport.client.Client` for all that a caller needs."""
+
+    def __init__(self, endpoint: str, *, cluster: str, timeout_s: float, name: str) -> None:
+        self.endpoint = given.check_endpoint(endpoint)
+        given.check_names(cluster, name)
+        self._timeout_us = given.timeout_us(timeout_s)
+        self._io = ClientShell(endpoint, cluster, name)
+        self._routes = self._io.core.routes
+        self._finalizer = weakref.finalize(self, self._io.close)
+
+    def close(self) -> None:
+        """End what is outstanding (reads: ClientClosed; writes already sent: status `unknown`) and close the sockets."""
+        self._finalizer()
+
+    def _limit_us(self, timeout_s: float | None) -> int:
+        return self._timeout_us if timeout_s is None else given.timeout_us(timeout_s)
+
+    def _survey_us(self, most_s: float = SURVEY_S) -> int:
+        return min(self._timeout_us, int(most_s * 1_000_000))
+
+    def _ask(
+        self,
+        target: str,
+        message: AnyMessage,
+        accepts: type,
+        convert: Callable[[Any], T],
+        limit_us: int | None = None,
+    ) -> Future[T]:
+        """Send a read to a branch or to the coordinator."""
+        limit_us = self._timeout_us if limit_us is None else limit_us
+        request = Ask(target, message, limit_us, (accepts,), convert, NoAnswer)
+        self._io.submit(request)
+        return request.future
+
+    def _read(self, target: str, message: AnyMessage, accepts: type, convert: Callable[[Any], T]) -> T:
+        """Send a read and wait for its answer."""
+        self._io.check_may_wait()
+        return self._ask(target, message, accepts, convert).result()
+
+    def _contact(self) -> Welcome:
+        """Who answers at the client's own address."""
+        known = self._routes.contact
+        if known is not None:
+            return known
+        return self._io.call(Ask[Welcome](THE_CONTACT, None, self._timeout_us, (Welcome,), as_it_is, NoAnswer))
+
+    def _known_branches(self) -> list[BranchInfo]:
+        """The directory, freshly asked for; when the coordinator is silent the last one; of a lone branch that branch."""
+        contact = self._contact()
+        limit_us = self._survey_us(LONE_SURVEY_S if contact.role == BRANCH else SURVEY_S)
+        try:
+            directory: Directory = self._ask(THE_COORDINATOR, GetDirectory(), Directory, as_it_is, limit_us).result()
+        except ZbankError:
+            known = list(self._routes.directory.values())
+            if not known and contact.role != BRANCH:
+                raise
+            return known or [self._lone_info(contact)]
+        return list(directory.branches)
+
+    def _lone_info(self, contact: Welcome) -> BranchInfo:
+        return BranchInfo(contact.name, self.endpoint, contact.currency, contact.instance, contact.epoch, True)

@@ -1,0 +1,51 @@
+"""One connection as the client's core sees it, and the client's time limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zbank.protocol.messages import AnyMessage
+from zbank.transport.client_request import Request
+
+CONNECT_US = 3_000_000  #: an address that never answered is given up after this
+RESEND_US = 1_000_000  #: after this without an answer a request is sent again; then after twice that, and so on
+BEAT_US = 500_000  #: a peer that owes answers and is silent for this long is pinged, again and again
+MAX_DOUBLINGS = 3
+IDLE_US = 3_600_000_000
+REFRESH_US = 1_000_000  #: the directory is asked for again at most this often
+RETRY_US = 100_000  #: after `busy` without a hint
+MAX_MOVES = 3  #: so often a request follows `not_here`
+MAX_TAKE = 2048  #: requests in one frame
+
+AnyRequest = Request[Any]
+
+
+class Peer:
+    """One connection, as the core sees it."""
+
+    __slots__ = (
+        "beat_n",
+        "beat_us",
+        "blocked",
+        "controls",
+        "endpoint",
+        "heard_us",
+        "hello_n",
+        "hello_sent_us",
+        "hello_us",
+        "met",
+        "outbox",
+    )
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.controls: list[tuple[int, AnyMessage]] = []  #: goes before the outbox: Hello, Beat, GetDirectory
+        self.outbox: list[AnyRequest] = []
+        self.blocked = False  #: not connected, or full: the shell waits until it is writable
+        self.met = False  #: has said Welcome
+        self.hello_n = 0  #: number of the Hello that awaits its answer; 0 = none
+        self.hello_us = 0  #: when it was queued
+        self.hello_sent_us = -1
+        self.heard_us = -BEAT_US  #: last sign of life
+        self.beat_n = 0
+        self.beat_us = -BEAT_US

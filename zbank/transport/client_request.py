@@ -1,0 +1,201 @@
+"""A client's requests: what they ask of whom, which answers end them, and how they end when none comes.
+
+A request ends exactly once, by resolving its future. A write that may have reached a server and got no answer ends as
+`unknown`; only one that surely was not done ends with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ClassVar, Generic, TypeVar
+
+from zbank.domain.legs import Leg
+from zbank.errors import ZbankError
+from zbank.ids import format_id
+from zbank.protocol.messages import UNKNOWN, AnyMessage, Cancel, Outcome, Transfer
+from zbank.transport.views import TransferResult
+
+T = TypeVar("T")
+
+#: Targets that are no branch: a branch name begins with a letter.
+THE_COORDINATOR = "*coordinator"
+THE_CONTACT = "*contact"  #: whoever answers at the client's own address; the answer is its Welcome
+
+FAULT_RETRIES = frozenset({"busy", "stopping"})  #: faults after which the same request is sent again
+
+
+class Reply(Future[T]):
+    """The future of a request. What has been asked of the bank cannot be taken back by `cancel()`: it returns False."""
+
+    def cancel(self) -> bool:
+        """False always: use `Client.cancel` to ask the bank for a cancellation."""
+        return False
+
+
+class Request(Generic[T]):
+    """One thing asked. The core alone changes what stands here."""
+
+    __slots__ = (
+        "answered",
+        "build",
+        "currency_branch",
+        "deadline_us",
+        "done",
+        "fault",
+        "future",
+        "message",
+        "moves",
+        "n",
+        "peer",
+        "queued",
+        "retry_us",
+        "sends",
+        "sent_us",
+        "since_us",
+        "submitted_us",
+        "target",
+        "timeout_us",
+    )
+
+    is_write: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        target: str,
+        message: AnyMessage | None,
+        timeout_us: int,
+        build: Callable[[str], AnyMessage] | None = None,
+        currency_branch: str = "",
+    ) -> None:
+        self.target = target  #: a branch, THE_COORDINATOR or THE_CONTACT
+        self.message = message  #: None until the currency of `currency_branch` is known; then `build` makes it
+        self.build = build
+        self.currency_branch = currency_branch
+        self.timeout_us = timeout_us
+        self.future: Reply[T] = Reply()
+        self.n = 0
+        self.peer: Any = None  #: the core's Peer it goes to; None while that is not known
+        self.done = False
+        self.queued = False  #: stands in the peer's outbox
+        self.sends = 0  #: how often it was handed to a connected socket
+        self.answered = 0  #: how many of these were answered by a fault
+        self.sent_us = 0
+        self.retry_us = 0  #: not before this (a server said busy); 0 = no such wish
+        self.submitted_us = 0
+        self.since_us = 0  #: a directory asked for before this is too old to say "no such branch"
+        self.deadline_us = 0
+        self.moves = 0  #: how often a server said `not_here`
+        self.fault: ZbankError | None = None  #: the last fault, retried
+
+    def accept(self, answer: AnyMessage) -> bool:
+        """End with this answer; False (and nothing done) when it is not one to this request."""
+        raise NotImplementedError
+
+    def end_unknown(self, reason: str) -> None:
+        """End without an answer, although a server may have got the request."""
+        raise NotImplementedError
+
+    def end_failed(self, error: BaseException) -> None:
+        """End with an error."""
+        self.done = True
+        self.future.set_exception(error)
+
+
+class TransferWrite(Request[TransferResult]):
+    """A Transfer or a Cancel: ends as TransferResult."""
+
+    __slots__ = ("id",)
+    is_write = True
+
+    def __init__(
+        self,
+        target: str,
+        id: bytes,
+        message: Transfer | Cancel | None,
+        timeout_us: int,
+        build: Callable[[str], AnyMessage] | None = None,
+        currency_branch: str = "",
+    ) -> None:
+        super().__init__(target, message, timeout_us, build, currency_branch)
+        self.id = id
+
+    def accept(self, answer: AnyMessage) -> bool:
+        """By an Outcome of this id."""
+        if type(answer) is not Outcome or answer.id != self.id:
+            return False
+        legs, currency = self._content()
+        self.done = True
+        self.future.set_result(
+            TransferResult(
+                format_id(self.id),
+                answer.status,
+                answer.refusal,
+                legs,
+                currency,
+                answer.number,
+                answer.at_us,
+                answer.replayed,
+                answer.applied,
+                "" if answer.number or answer.status != "pending" else "the bank is still working on it",
+            )
+        )
+        return True
+
+    def end_unknown(self, reason: str) -> None:
+        """As a result with status `unknown`."""
+        legs, currency = self._content()
+        self.done = True
+        self.future.set_result(
+            TransferResult(format_id(self.id), UNKNOWN, legs=legs, currency=currency, reason=reason)
+        )
+
+    def _content(self) -> tuple[tuple[Leg, ...], str]:
+        message = self.message
+        return (message.legs, message.currency) if type(message) is Transfer else ((), "")
+
+
+class Ask(Request[T]):
+    """Anything answered by one typed message; `convert` makes the result of it, or raises what the caller shall get."""
+
+    __slots__ = ("accepts", "convert", "no_answer")
+
+    def __init__(
+        self,
+        target: str,
+        message: AnyMessage | None,
+        timeout_us: int,
+        accepts: tuple[type, ...],
+        convert: Callable[[Any], T],
+        no_answer: Callable[[str], ZbankError],
+        build: Callable[[str], AnyMessage] | None = None,
+        currency_branch: str = "",
+    ) -> None:
+        super().__init__(target, message, timeout_us, build, currency_branch)
+        self.accepts = accepts
+        self.convert = convert
+        self.no_answer = no_answer
+
+    def accept(self, answer: AnyMessage) -> bool:
+        """By a message of one of the types in `accepts`."""
+        if not isinstance(answer, self.accepts):
+            return False
+        try:
+            result = self.convert(answer)
+        except ZbankError as error:
+            self.end_failed(error)
+        else:
+            self.done = True
+            self.future.set_result(result)
+        return True
+
+    def end_unknown(self, reason: str) -> None:
+        """With the error that `no_answer` makes of the reason."""
+        self.end_failed(self.no_answer(reason))
+
+
+class AccountWrite(Ask[T]):
+    """OpenAccount or ChangeAccount: an Ask that changes something."""
+
+    __slots__ = ()
+    is_write = True

@@ -1,0 +1,124 @@
+"""Where a client's requests go: pure knowledge of who answers where. No sockets, no clock (DESIGN §5, "Routing").
+
+A client knows one address, its contact. A coordinator there hands out the directory of branches. A branch there is worked
+with alone; its coordinator is asked only when something concerns other branches.
+"""
+
+from __future__ import annotations
+
+from zbank.errors import RemoteFault, Unreachable, ZbankError
+from zbank.protocol.messages import COORDINATOR, BranchInfo, Directory, Welcome
+from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR
+
+
+class Routes:
+    """The contact's Welcome and the latest directory."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint  #: the contact's
+        self.contact: Welcome | None = None  #: None until it has answered
+        self.directory: dict[str, BranchInfo] = {}
+        self.as_of_us = -1  #: when the directory in hand was asked for; -1 = none yet
+        self.names: dict[str, str] = {}  #: branch that answered Hello, by endpoint
+        self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
+
+    @property
+    def coordinator_endpoint(self) -> str:
+        """Where the coordinator is; "" while that is not known, or when the contact is a branch that knows none."""
+        if self.contact is None:
+            return ""
+        return self.endpoint if self.contact.role == COORDINATOR else self.contact.coordinator
+
+    @property
+    def lone_branch(self) -> str:
+        """The contact's name when it is a branch; "" else."""
+        return "" if self.contact is None or self.contact.role == COORDINATOR else self.contact.name
+
+    def find(self, target: str, since_us: int) -> str | None:
+        """The endpoint for a target. None = not known yet: meet the contact, or ask for the directory, and try again.
+
+        A directory asked for before `since_us` may lack a branch or name an old endpoint; a newer one is believed.
+        Raises Unreachable or RemoteFault when there is nowhere to go.
+        """
+        if self.contact is None:
+            return None
+        if target == THE_CONTACT or target == self.lone_branch:
+            return self.endpoint
+        coordinator = self.coordinator_endpoint
+        if not coordinator:
+            raise self._no_coordinator(target)
+        if target == THE_COORDINATOR:
+            return coordinator
+        fresh = self.as_of_us >= since_us
+        info = self.directory.get(target)
+        if info is None:
+            if fresh:
+                raise self._no_such_branch(target)
+            return None
+        name = self.names.get(info.endpoint, target)
+        if name == target:
+            return info.endpoint
+        if fresh:
+            raise RemoteFault(
+                "not_here",
+                f"at {info.endpoint} answers {name}, not {target}, although the directory of the coordinator at "
+                f"{coordinator} says so: restart {target}, or ask again in a moment",
+            )
+        return None
+
+    def currency_of(self, branch: str) -> str:
+        """The currency of a branch, by the directory or its Welcome; "" when not known."""
+        return self.currencies.get(branch, "")
+
+    def meet(self, endpoint: str, welcome: Welcome) -> bool:
+        """Who answers at an endpoint. True when that is news that changes where requests go."""
+        name = "the coordinator" if welcome.role == COORDINATOR else welcome.name
+        expected = {info.name for info in self.directory.values() if info.endpoint == endpoint}
+        changed = self.names.get(endpoint, name) != name or bool(expected and name not in expected)
+        self.names[endpoint] = name
+        if endpoint == self.endpoint:
+            old = self.contact
+            changed = old is None or (old.role, old.name, old.coordinator) != (
+                welcome.role,
+                welcome.name,
+                welcome.coordinator,
+            )
+            self.contact = welcome
+        if welcome.currency:
+            self.currencies = {**self.currencies, welcome.name: welcome.currency}
+        return changed
+
+    def forget(self, endpoint: str) -> None:
+        """What answers there is to be asked anew."""
+        self.names.pop(endpoint, None)
+
+    def learn(self, directory: Directory, asked_us: int) -> None:
+        """Take over a directory that was asked for at `asked_us`."""
+        self.directory = {info.name: info for info in directory.branches}
+        self.as_of_us = max(self.as_of_us, asked_us)
+        self.currencies = {**self.currencies, **{info.name: info.currency for info in directory.branches}}
+
+    def endpoints(self) -> set[str]:
+        """All endpoints that requests may go to."""
+        found = {self.endpoint, self.coordinator_endpoint} | {info.endpoint for info in self.directory.values()}
+        return found - {""}
+
+    def known_as(self, endpoint: str) -> str:
+        """What is, or should be, at an endpoint, in words: "branch Mumbai", "the coordinator"."""
+        if endpoint == self.coordinator_endpoint:
+            return "the coordinator"
+        name = self.names.get(endpoint) or next((i.name for i in self.directory.values() if i.endpoint == endpoint), "")
+        return f"branch {name}" if name else "a zbank coordinator or branch"
+
+    def _no_such_branch(self, target: str) -> ZbankError:
+        known = ", ".join(sorted(self.directory)) or "none yet"
+        return RemoteFault("branch_not_found", f"there is no branch {target} in this cluster: it has {known}")
+
+    def _no_coordinator(self, target: str) -> ZbankError:
+        if target == THE_COORDINATOR:
+            what = "this needs the coordinator"
+        else:
+            what = f"only the coordinator knows where branch {target} is"
+        return Unreachable(
+            f"{what}, and branch {self.lone_branch} at {self.endpoint} knows none: give the coordinator's address"
+        )

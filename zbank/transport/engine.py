@@ -1,0 +1,231 @@
+"""The turn of an actor, without any socket: decide, apply, … then one force, only then the effects (PROTOCOL T1–T4).
+
+The loop drives it with frames from the network; the simulator drives the same code with simulated ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from zbank import __version__
+from zbank.clock import Clock, Now
+from zbank.errors import StorageFull
+from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
+from zbank.protocol.fold import Row
+from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
+from zbank.protocol.messages import BRANCH, Ack, AnyMessage, Fault, GetStatus, Position, Read, Vote
+from zbank.protocol.records import Record
+from zbank.storage.reads import answer_read
+from zbank.storage.sqlite import JournalStore
+
+POST_EVERY_ROWS = 4096
+REPLAY_ROWS = 1000
+ROOM_EVERY_US = 1_000_000
+NO_ROOM = Fault(
+    code="storage_full",
+    detail="the disk is full: not done, or not known; the same id may be sent again when there is room",
+    retry_after_ms=1000,
+)
+
+Incoming = tuple[Sender, int, AnyMessage]
+
+log = logging.getLogger("zbank")
+
+
+class Engine:
+    """One actor: its state machine, its store, and the turns that join them."""
+
+    def __init__(self, store: JournalStore, build: Callable[[Machine | None], Machine], clock: Clock) -> None:
+        """`build` makes the state machine with the store's posted state; it gets the one that was thrown away, if any."""
+        self._store = store
+        self._build = build
+        self._clock = clock
+        self._room = True
+        self._room_checked_us = 0
+        self._started_us = clock.now().mono_us
+        self._rows: list[Row] = []
+        self._take_office()
+
+    def _take_office(self) -> None:
+        """A new epoch, forced before anything is served (P11, R5)."""
+        now = self._clock.now()
+        self._epoch = self._store.take_office()
+        self.machine = self._recover(None)
+        for record in self.machine.start(__version__):
+            self._journal(record, self.machine.label_us(now))
+        self._force()
+
+    def _recover(self, thrown_away: Machine | None) -> Machine:
+        """The state as the store has it: what was posted, then the tail of the journal, row by row."""
+        machine = self._build(thrown_away)
+        store = self._store
+        rows = store.replay()
+        while chunk := list(islice(rows, REPLAY_ROWS)):
+            records = [decode_record(row.body) for row in chunk]
+            numbers = {number for record in records for number in machine.touches(record)}
+            machine.load((), (), store.load_accounts(numbers))
+            for row, record in zip(chunk, records, strict=True):
+                machine.fold.apply(row.seq, row.epoch, row.at_us, record)
+        machine.resume(self._clock.now())
+        self._seq = store.seq
+        self._chain = store.chain
+        return machine
+
+    # --- a turn ----------------------------------------------------------------------------------------------------
+
+    def turn(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
+        """Decide a batch, force it, and give what may leave now. A full disk gives refusals that are no outcomes."""
+        machine = self.machine
+        self._load(batch)
+        effects: list[Effect] = []
+        reads: list[tuple[Sender, int, Read | GetStatus]] = []
+        at_us = machine.label_us(now)
+        for sender, n, message in batch:
+            if isinstance(message, Read | GetStatus):
+                reads.append((sender, n, message))
+                continue
+            if not self._room:
+                declined = machine.decline(sender, n, message, NO_ROOM)
+                if declined:
+                    effects.extend(declined)
+                    continue
+            record, answers = machine.decide(sender, n, message, now)
+            if record is not None:
+                self._journal(record, at_us)
+            effects.extend(answers)
+        try:
+            self._force()
+        except StorageFull:
+            return self._declined(batch)
+        for sender, n, message in reads:
+            effects.append(Effect(sender.address, n, self._answer(message, now)))
+        if machine.role == BRANCH:
+            effects = self._positions(effects, now) + effects
+        machine.fold.trim()
+        return effects
+
+    def tick(self, now: Now) -> list[Effect]:
+        """What follows from time passing."""
+        if now.mono_us - self._room_checked_us >= ROOM_EVERY_US:
+            self._room_checked_us = now.mono_us
+            self._check_room()
+        record, effects = self.machine.tick(now)
+        if record is not None:
+            self._journal(record, self.machine.label_us(now))
+        try:
+            self._force()
+        except StorageFull:
+            return self._declined(())
+        return list(effects)
+
+    def maintain(self) -> None:
+        """Post when enough has gathered; called between turns, after the effects have left."""
+        if self.machine.fold.unposted >= POST_EVERY_ROWS and self._room:
+            self.post()
+
+    def post(self) -> None:
+        """Post all that is folded. Raises nothing for a full disk: the rows stay in memory until there is room."""
+        if not self.machine.fold.unposted:
+            return
+        try:
+            self._store.post(self.machine.fold.posting())
+        except StorageFull:
+            self._no_room()
+            return
+        self.machine.fold.posted()
+
+    def close(self) -> None:
+        """Post and close the store."""
+        self.post()
+        self._store.close()
+
+    # --- parts of a turn -------------------------------------------------------------------------------------------
+
+    def _load(self, batch: Sequence[Incoming]) -> None:
+        """Load what the batch needs, one query a kind (T3)."""
+        machine = self.machine
+        wanted = Wanted()
+        for _, _, message in batch:
+            machine.want(message, wanted)
+        store = self._store
+        settled = store.load_settled(wanted.ids) if wanted.ids else []
+        for row in settled:
+            if row.detail and row.outcome == "committed":  # a replayed opening shows its account
+                wanted.numbers.add(row.detail)
+        tombstones = store.load_tombstones(wanted.txns) if wanted.txns else ()
+        accounts = store.load_accounts(wanted.numbers) if wanted.numbers else ()
+        machine.load(settled, tombstones, accounts)
+
+    def _journal(self, record: Record, at_us: int) -> None:
+        """Give a record its row, and apply it."""
+        self._seq = seq = self._seq + 1
+        id = getattr(record, "id", None) or None
+        kind = record_kind(record)
+        body = encode_record(record)
+        self._chain = chain = chain_value(self._chain, self._epoch, seq, at_us, kind, id, body)
+        self._rows.append(Row(seq, self._epoch, at_us, kind, id, body, chain))
+        self.machine.fold.apply(seq, self._epoch, at_us, record)
+
+    def _force(self) -> None:
+        """One commit for all rows of the turn. If it is rolled back, memory is rebuilt from the store (T2)."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        try:
+            self._store.append(rows)
+        except StorageFull:
+            self._no_room()
+            self.machine = self._recover(self.machine)
+            raise
+
+    def _declined(self, batch: Sequence[Incoming]) -> list[Effect]:
+        effects: list[Effect] = []
+        for sender, n, message in batch:
+            effects.extend(self.machine.decline(sender, n, message, NO_ROOM))
+        return effects
+
+    def _answer(self, message: Read | GetStatus, now: Now) -> AnyMessage:
+        """Answer a read from the posted tables, after the force."""
+        if isinstance(message, GetStatus):
+            return self.machine.status(self.about(now), now)
+        self.post()
+        if self.machine.fold.unposted:
+            return NO_ROOM
+        return answer_read(self._store, message)
+
+    def about(self, now: Now) -> About:
+        """What the actor's status tells beside its state."""
+        store = self._store
+        return About(
+            cluster=store.identity.cluster,
+            instance=store.instance,
+            uptime_us=now.mono_us - self._started_us,
+            journal_bytes=store.journal_bytes,
+            version=__version__,
+        )
+
+    def _positions(self, effects: list[Effect], now: Now) -> list[Effect]:
+        """Where the journal stands, ahead of each batch of votes and acks (P11)."""
+        coordinators = {effect.to for effect in effects if isinstance(effect.message, Vote | Ack)}
+        if not coordinators:
+            return []
+        turn_us = self._clock.now().mono_us - now.mono_us
+        position = Position(self._epoch, self._seq, self._chain, turn_us)
+        return [Effect(coordinator, 0, position) for coordinator in coordinators]
+
+    def _check_room(self) -> None:
+        room = self._store.has_room()
+        if room and not self._room:
+            log.warning("there is room on the disk again: going on")
+            self.machine.alarms.pop("storage_full", None)
+        elif not room and self._room:
+            self._no_room()
+        self._room = room
+
+    def _no_room(self) -> None:
+        if self._room:
+            log.error("the disk is full: no new work is taken until there is room")
+        self._room = False
+        self.machine.alarms["storage_full"] = "the disk is full: no new work is taken until there is room"

@@ -1,0 +1,184 @@
+"""A branch's own connections: to its coordinator, and to other branches when it is in doubt. The state of one link.
+
+    greeting ── Welcome ──▶ (registering ── Registered ──▶) up
+        ▲                            │
+        └── hello_first, silence ────┴──────────────────────┘
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import zmq
+
+from zbank.errors import BadFrame, FenceLost
+from zbank.protocol.codec import decode_batch, encode_frames
+from zbank.protocol.machine import Sender
+from zbank.protocol.messages import (
+    BRANCH,
+    PROTOCOL_VERSION,
+    AnyMessage,
+    Beat,
+    Fault,
+    Hello,
+    Register,
+    Registered,
+    Welcome,
+)
+from zbank.transport.access import ON_LINK
+from zbank.transport.sockets import make_dealer
+
+BEAT_EVERY_US = 500_000
+GREET_EVERY_US = 1_000_000
+SILENT_AFTER_US = 3_000_000
+IDLE_AFTER_US = 60_000_000
+
+log = logging.getLogger("zbank")
+
+Envelope = tuple[int, AnyMessage]
+GREETING = "greeting"
+REGISTERING = "registering"
+UP = "up"
+
+
+class Link:
+    """One DEALER, and what was said over it. Messages for a link that is not up are dropped: all are repeated in time."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        hello: Hello,
+        role: str,
+        register: Callable[[str], Register] | None,
+    ) -> None:
+        """`role` is what must answer there; `register` gives, for a coordinator's name, what to say after Welcome."""
+        self.endpoint = endpoint
+        self.role = role
+        self.name = ""  #: of who answers, from its Welcome
+        self.state = GREETING
+        self.used_us = 0  #: when something was last sent on purpose
+        self._context = context
+        self._hello = hello
+        self._register = register
+        self._sender = Sender("", role, "")
+        self._heard_us: int | None = None
+        self._sent_us = 0
+        self._beat_us = 0
+        self._complaint = ""
+        self.socket = make_dealer(context, endpoint)
+
+    def send(self, envelopes: list[Envelope], now_us: int) -> None:
+        """Send a batch, if the link is up."""
+        if self.state == UP:
+            self.used_us = now_us
+            self._put(envelopes, now_us)
+
+    def _put(self, envelopes: list[Envelope], now_us: int) -> None:
+        try:
+            for body in encode_frames(envelopes):
+                self.socket.send(body, zmq.NOBLOCK)
+            self._sent_us = now_us
+        except zmq.Again:
+            pass  # not connected, or a peer that does not read: everything here is sent again in time
+
+    def receive(self, now_us: int, limit: int) -> list[tuple[Sender, int, AnyMessage]]:
+        """What arrived for the actor; greetings are dealt with here. Raises FenceLost when another has our office."""
+        batch: list[tuple[Sender, int, AnyMessage]] = []
+        while len(batch) < limit:
+            try:
+                body = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            if self.socket.getsockopt(zmq.RCVMORE):
+                self.socket.recv_multipart()
+                continue
+            try:
+                envelopes = decode_batch(body)
+            except BadFrame as error:
+                log.warning("%s sent a bad frame: %s", self.endpoint, error)
+                continue
+            self._heard_us = now_us
+            for n, message in envelopes:
+                if type(message) in ON_LINK[self.role] and not self._greeted(message, now_us):
+                    batch.append((self._sender, n, message))
+        return batch
+
+    def _greeted(self, message: AnyMessage, now_us: int) -> bool:
+        """Deal with what belongs to the link itself; False for what is the actor's."""
+        if isinstance(message, Welcome):
+            self._welcome(message, now_us)
+            return True
+        if isinstance(message, Registered):
+            self.state = UP
+            self._complaint = ""
+            return False
+        if isinstance(message, Fault):
+            self._fault(message, now_us)
+            return True
+        return isinstance(message, Beat)
+
+    def _welcome(self, message: Welcome, now_us: int) -> None:
+        if message.role != self.role:
+            self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
+            return
+        self.name = message.name
+        self._sender = Sender(message.name, message.role, message.name)
+        if self._register is None:
+            self.state = UP
+            return
+        self.state = REGISTERING
+        self._put([(0, self._register(message.name))], now_us)
+
+    def _fault(self, message: Fault, now_us: int) -> None:
+        if message.code == "fence_lost":
+            raise FenceLost(message.detail)
+        if message.code == "hello_first":  # it was restarted, or forgot us
+            if self.state != GREETING:
+                self.state = GREETING
+                self._put([(0, self._hello)], now_us)
+            return
+        self._complain(f"{self.endpoint}: {message.code}: {message.detail}")
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            log.error(text)
+
+    def tick(self, now_us: int) -> bool:
+        """Greet, beat, and begin anew after silence. True when the link just went down."""
+        if self._heard_us is None:
+            self._heard_us = now_us
+        silent = now_us - self._heard_us > SILENT_AFTER_US
+        if silent:
+            was_up = self.state == UP
+            self.close()
+            self.socket = make_dealer(self._context, self.endpoint)
+            self.state = GREETING
+            self._heard_us = now_us
+            self._sent_us = 0
+            return was_up
+        if self.state != UP:
+            if now_us - self._sent_us >= GREET_EVERY_US:
+                self._put([(0, self._hello)], now_us)
+        elif now_us - self._beat_us >= BEAT_EVERY_US:
+            self._beat_us = now_us
+            self._put([(0, Beat(False))], now_us)
+        return False
+
+    def idle(self, now_us: int) -> bool:
+        """Nothing was sent on purpose for long."""
+        return now_us - self.used_us > IDLE_AFTER_US
+
+    def close(self) -> None:
+        """Close the socket; what is unsent is lost."""
+        self.socket.close(linger=0)
+
+
+def branch_hello(cluster: str, name: str) -> Hello:
+    """How a branch greets."""
+    return Hello(PROTOCOL_VERSION, cluster, BRANCH, name)
+
+
+

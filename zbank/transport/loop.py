@@ -1,0 +1,242 @@
+"""The shell around an actor: one thread, one ROUTER, a few links; drain, turn, send (DESIGN §1).
+
+Everything that can be decided without a socket is elsewhere: the turn in `engine`, sessions in `peers`, links in `links`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+import zmq
+
+from zbank.clock import Clock
+from zbank.errors import BadFrame
+from zbank.protocol.codec import decode_batch, encode_frames
+from zbank.protocol.machine import Address, Effect
+from zbank.protocol.messages import (
+    AnyMessage,
+    Beat,
+    BranchInfo,
+    Fault,
+    Hello,
+    Register,
+    Registered,
+)
+from zbank.transport.engine import Engine, Incoming
+from zbank.transport.links import Link
+from zbank.transport.peers import Peers, Session
+
+TICK_MS = 100
+MAX_TURN_MESSAGES = 4096  #: drained for one turn; the rest waits in ZeroMQ's queues, and then in the senders'
+MAX_PEER_LINKS = 64
+
+log = logging.getLogger("zbank")
+
+
+class ActorLoop:
+    """Runs one actor until it is told to stop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        peers: Peers,
+        router: zmq.Socket[bytes],
+        clock: Clock,
+        *,
+        coordinator: Link | None = None,
+        connect: Callable[[str], Link] | None = None,
+        refuse_registration: Callable[[Register], Fault | None] | None = None,
+    ) -> None:
+        """A branch has a link to its `coordinator`, and `connect`s to other branches when it must ask them. A coordinator
+        says by `refuse_registration` which branches it does not take."""
+        self._engine = engine
+        self._peers = peers
+        self._router = router
+        self._clock = clock
+        self._coordinator = coordinator
+        self._connect = connect
+        self._refuse_registration = refuse_registration
+        self._links: dict[str, Link] = {}  #: to other branches, by name
+        self._directory: dict[str, BranchInfo] = {}
+        self._poller = zmq.Poller()
+        self._poller.register(router, zmq.POLLIN)
+        self._stopping = False
+        self._next_tick_us = 0
+        self._answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
+
+    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Finish the running turn, then return from `run`. Fit to be a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`. Raises StoreError (FenceLost among them) when the process must end."""
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+        gc.collect()
+        gc.freeze()  # what start-up built lives as long as the process: do not look at it again
+        while not self._stopping:
+            self._once()
+        for link in self._all_links():
+            link.close()
+
+    def _once(self) -> None:
+        self._poll()
+        now = self._clock.now()
+        batch = self._drain(now.mono_us)
+        effects: list[Effect] = []
+        if batch:
+            effects = self._engine.turn(batch, now)
+        if now.mono_us >= self._next_tick_us:
+            self._next_tick_us = now.mono_us + TICK_MS * 1000
+            effects += self._tick()
+        if effects or self._answers:
+            self._send(effects)
+        self._engine.maintain()
+
+    def _poll(self) -> None:
+        for link in self._all_links():
+            if link.socket not in self._poller:  # made anew, or first seen
+                self._poller.register(link.socket, zmq.POLLIN)
+        for socket, _ in list(self._poller.sockets):
+            if socket.closed:
+                self._poller.unregister(socket)
+        wait_ms = max(0, (self._next_tick_us - self._clock.now().mono_us) // 1000)
+        self._poller.poll(min(wait_ms, TICK_MS))
+
+    def _all_links(self) -> list[Link]:
+        links = list(self._links.values())
+        return [self._coordinator, *links] if self._coordinator else links
+
+    # --- in --------------------------------------------------------------------------------------------------------
+
+    def _drain(self, now_us: int) -> list[Incoming]:
+        """All that waits, up to the turn's limit."""
+        batch: list[Incoming] = []
+        for link in self._all_links():
+            batch += link.receive(now_us, MAX_TURN_MESSAGES - len(batch))
+        for _, _, message in batch:
+            if isinstance(message, Registered):
+                self._directory = {info.name: info for info in message.branches}
+        while len(batch) < MAX_TURN_MESSAGES:
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._receive(frames, batch, now_us)
+        return batch
+
+    def _receive(self, frames: list[bytes], batch: list[Incoming], now_us: int) -> None:
+        route = frames[0]
+        if len(frames) != 2:
+            fault = Fault(code="bad_frame", detail=f"a message has one frame, this one has {len(frames) - 1}")
+            self._answers.append((route, 0, fault))
+            return
+        try:
+            envelopes = decode_batch(frames[1])
+        except BadFrame as error:
+            self._answers.append((route, 0, Fault(code=error.code, detail=error.detail[:500])))
+            return
+        session = self._peers.session(route, now_us)
+        for n, message in envelopes:
+            if type(message) is Hello:
+                self._answers.append((route, n, self._peers.hello(route, message, now_us)))
+                session = self._peers.session(route, now_us)
+                continue
+            fault_or_none = self._peers.refuse(session, message)
+            if fault_or_none is not None or session is None:
+                if fault_or_none is not None:
+                    self._answers.append((route, n, fault_or_none))
+            elif type(message) is Beat:
+                if not message.answer:
+                    self._answers.append((route, n, Beat(True)))
+            elif type(message) is not Register or self._registers(route, session, n, message):
+                batch.append((session.sender, n, message))
+
+    def _registers(self, route: bytes, session: Session, n: int, message: Register) -> bool:
+        """Bind the connection to the branch it speaks for, or refuse it."""
+        assert self._refuse_registration is not None
+        fault = self._refuse_registration(message)
+        if fault is None and message.info.name != session.name:
+            fault = Fault(code="malformed", detail=f"{session.name} cannot register as {message.info.name}")
+        if fault is not None:
+            log.error("branch %s is refused: %s", message.info.name, fault.detail)
+            self._answers.append((route, n, fault))
+            return False
+        self._peers.bind(route, session)
+        return True
+
+    # --- out -------------------------------------------------------------------------------------------------------
+
+    def _send(self, effects: Iterable[Effect]) -> None:
+        """One frame a peer for the whole batch."""
+        batches: dict[Address, list[tuple[int, AnyMessage]]] = defaultdict(list)
+        for route, n, answer in self._answers:
+            batches[route].append((n, answer))
+        self._answers = []
+        for to, n, message in effects:
+            batches[to].append((n, message))
+        now_us = self._clock.now().mono_us
+        for to, envelopes in batches.items():
+            if isinstance(to, bytes):
+                self._send_by_route(to, envelopes)
+            else:
+                self._send_by_name(to, envelopes, now_us)
+
+    def _send_by_name(self, name: str, envelopes: list[tuple[int, AnyMessage]], now_us: int) -> None:
+        route = self._peers.route(name)
+        if route is not None:
+            self._send_by_route(route, envelopes)
+            return
+        link = self._coordinator if self._coordinator and self._coordinator.name == name else self._link(name)
+        if link is not None:
+            link.send(envelopes, now_us)
+        # Else nobody of that name is there: what matters is sent again when it comes.
+
+    def _link(self, name: str) -> Link | None:
+        link = self._links.get(name)
+        info = self._directory.get(name)
+        if link is None and info is not None and self._connect is not None and len(self._links) < MAX_PEER_LINKS:
+            link = self._links[name] = self._connect(info.endpoint)
+            link.used_us = self._clock.now().mono_us
+        return link
+
+    def _send_by_route(self, route: bytes, envelopes: list[tuple[int, AnyMessage]]) -> None:
+        try:
+            for body in encode_frames(envelopes):
+                self._router.send_multipart((route, body), zmq.NOBLOCK)
+        except zmq.Again:
+            log.warning("a peer does not read its answers: %d are dropped", len(envelopes))
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._lost(route)
+
+    def _lost(self, route: bytes) -> None:
+        name = self._peers.drop(route)
+        if name is not None:
+            log.warning("%s is gone", name)
+            self._engine.machine.peer_down(name)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> list[Effect]:
+        now = self._clock.now()
+        for route in self._peers.silent(now.mono_us):
+            self._lost(route)
+        if self._coordinator is not None and self._coordinator.tick(now.mono_us):
+            log.warning("coordinator %s is silent: local work goes on", self._coordinator.name)
+            self._engine.machine.peer_down(self._coordinator.name)
+        for name, link in list(self._links.items()):
+            link.tick(now.mono_us)
+            if link.idle(now.mono_us):
+                link.close()
+                del self._links[name]
+        return self._engine.tick(now)
+
+
+

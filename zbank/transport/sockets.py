@@ -1,0 +1,55 @@
+"""Where sockets are made: every option set on a ZeroMQ socket stands here, and CURVE keys will go here and nowhere else."""
+
+from __future__ import annotations
+
+import zmq
+
+from zbank.protocol.codec import MAX_FRAME_BYTES
+
+LINGER_MS = 200
+HIGH_WATER_FRAMES = 10_000
+HEARTBEAT_INTERVAL_MS = 1_000
+HEARTBEAT_TIMEOUT_MS = 3_000
+HEARTBEAT_TTL_MS = 5_000
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 1_000
+HANDSHAKE_MS = 5_000
+
+
+def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socket[bytes]:
+    """A ROUTER listening at `bind`, with server-assigned routing ids and no silent drops.
+
+    Raises zmq.ZMQError when the address cannot be bound.
+    """
+    socket = _configured(context.socket(zmq.ROUTER))
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
+    socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
+    try:
+        socket.bind(bind)
+    except zmq.ZMQError:
+        socket.close()
+        raise
+    return socket
+
+
+def make_dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A DEALER connecting to `endpoint`; it queues only for a connection that is complete."""
+    socket = _configured(context.socket(zmq.DEALER))
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
+    socket.connect(endpoint)
+    return socket
+
+
+def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_FRAMES)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_FRAMES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TTL_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    return socket
