@@ -40,6 +40,7 @@ class LocalCluster:
         self._directory = directory.absolute()
         self._branches = tuple(branches)
         self._currency = currency
+        self._commands: dict[str, tuple[str, ...]] = {}  # by name: `coordinator` and the branches'
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.endpoint = ""  #: of the coordinator, once started
 
@@ -55,6 +56,13 @@ class LocalCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def kill_and_restart(self, name: str) -> None:
+        """kill -9 one process (`coordinator` or a branch's name) and start it again, with its address and data."""
+        process = self._processes[name]
+        process.kill()
+        process.wait()
+        self._spawn(name)
 
     def close(self) -> None:
         """Stop every process: SIGTERM to all (branches first), and SIGKILL to those that do not end in time."""
@@ -72,10 +80,12 @@ class LocalCluster:
     def _start(self) -> None:
         """Start all; returns when the coordinator knows every branch. Raises ClusterFault when one does not come up."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        config = self._write_config()
-        self._spawn(COORDINATOR, "coordinator", "--config", str(config))
+        config = str(self._write_config())
+        self._commands[COORDINATOR] = ("coordinator", "--config", config)
         for name in self._branches:
-            self._spawn(name, "branch", "--config", str(config), "--name", name)
+            self._commands[name] = ("branch", "--config", config, "--name", name)
+        for name in self._commands:
+            self._spawn(name)
         limit = time.monotonic() + READY_LIMIT_S
         with Client(self.endpoint) as client:
             while missing := self._missing(client):
@@ -102,10 +112,10 @@ class LocalCluster:
         config.write_text("\n".join(lines), encoding="utf-8")
         return config
 
-    def _spawn(self, name: str, *arguments: str) -> None:
+    def _spawn(self, name: str) -> None:
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "zbank.apps.cli", *arguments],
+                [sys.executable, "-m", "zbank.apps.cli", *self._commands[name]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

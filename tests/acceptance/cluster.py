@@ -23,6 +23,7 @@ COMMAND_LIMIT_S = 60.0
 CLUSTER_NAME = "test"
 BRANCHES = ("Mumbai", "Delhi")
 PORTS = range(20_000, 32_000)  # below the ports that systems give to outgoing connections
+ROOT = Path(__file__).resolve().parents[2]
 NAMED_PORTS = 3  # the coordinator's feed takes the two ports after its own
 
 
@@ -86,6 +87,10 @@ class Cluster:
         """The command line of `zbank …`."""
         return [sys.executable, "-m", "zbank.apps.cli", *arguments]
 
+    def environment(self) -> dict[str, str]:
+        """The environment of every process: it finds this very source, installed or not."""
+        return {**os.environ, "PYTHONPATH": str(ROOT)}
+
     def start(self, name: str, ready: bool = True) -> None:
         """Start one actor and, unless told otherwise, wait until it answers."""
         role = ["coordinator"] if name == "coordinator" else ["branch", "--name", name]
@@ -93,6 +98,7 @@ class Cluster:
             self.processes[name] = subprocess.Popen(
                 self.command(*role, "--config", str(self.config)),
                 cwd=self.folder,
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -166,11 +172,10 @@ class Cluster:
 
     def cli(self, *arguments: str, stdin: str = "", endpoint: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `zbank …` against the coordinator, or another endpoint, with its output captured; not a terminal."""
-        environment = {**os.environ, "ZBANK_ENDPOINT": endpoint or self.endpoint}
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
-            env=environment,
+            env=self.environment() | {"ZBANK_ENDPOINT": endpoint or self.endpoint},
             input=stdin,
             capture_output=True,
             text=True,

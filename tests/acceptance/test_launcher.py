@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, free_ports, wait_until
+from tests.acceptance.cluster import Cluster, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "run_cluster.py"
@@ -153,6 +153,21 @@ def test_a_killed_launcher_takes_all_with_it(stage: Cluster, runs: list[Launcher
     wait_until(lambda: not any(map(is_alive, pids.values())), what="the end of all actors")
 
 
+def test_when_nobody_reads_its_output_it_still_stops_cleanly(stage: Cluster) -> None:
+    reader, writer = os.pipe()
+    command = [sys.executable, str(PROGRAM), "--config", str(stage.config)]
+    with subprocess.Popen(command, cwd=stage.folder, stdout=writer) as process:
+        os.close(writer)
+        os.close(reader)
+        try:
+            wait_until(lambda: stage.cli("balance", "Delhi/1001").returncode == 0, START_LIMIT_S, "an open bank")
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(STOP_LIMIT_S) == 0
+        finally:
+            process.kill()
+    assert not list(stage.data.glob("*.db-wal")), "an actor did not close its store"
+
+
 def test_more_branches_than_the_file_has(stage: Cluster, runs: list[Launcher]) -> None:
     runs.append(launcher := Launcher(stage, "--branches", "4"))
     launcher.wait_for("Ctrl-C stops everything")
@@ -189,18 +204,12 @@ def test_a_busy_port_is_named_with_its_key_before_anything_starts(
     assert not stage.data.exists()
 
 
-def test_a_second_launcher_leaves_the_first_alone(stage: Cluster, runs: list[Launcher]) -> None:
+def test_a_second_launcher_leaves_the_first_alone(stage: Cluster, runs: list[Launcher], tmp_path: Path) -> None:
+    (tmp_path / "twin").mkdir()
     runs.append(first := Launcher(stage))
     first.wait_for(OPEN)
-    text = stage.config.read_text()
-    start = free_ports(5)
-    for port in sorted({int(port) for port in re.findall(r"tcp://127.0.0.1:(\d+)", text)}):
-        text = text.replace(f":{port}", f":{start}")
-        start += 3 if f":{port}" in stage.endpoint else 1
-    twin = Cluster.__new__(Cluster)
-    twin.folder, twin.config = stage.folder / "twin", stage.folder / "twin" / "cluster.toml"
-    twin.folder.mkdir()
-    twin.config.write_text(text)  # other ports, the same data
+    twin = Cluster(tmp_path / "twin")
+    twin.config.write_text(twin.config.read_text().replace(str(twin.data), str(stage.data)))  # other ports, the same data
     runs.append(second := Launcher(twin, "--fresh"))
     assert second.process.wait(START_LIMIT_S) == 1
     assert re.search(r"coordinator\.db is in use by another process", second.output)

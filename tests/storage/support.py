@@ -169,6 +169,11 @@ class FailingDisk(apsw.VFS):
         self.full_after_writes = self.fail_after_syncs = None
 
 
+def _failure(error: apsw.Error, extended_result: int) -> apsw.Error:
+    vars(error)["extendedresult"] = extended_result  # as the library does
+    return error
+
+
 class _FailingFile(apsw.VFSFile):
     def __init__(self, disk: FailingDisk, name: Any, flags: list[int]) -> None:
         self._disk = disk
@@ -178,17 +183,13 @@ class _FailingFile(apsw.VFSFile):
     def xWrite(self, data: Any, offset: int) -> None:
         if self._is_wal and self._disk.full_after_writes is not None:
             if self._disk.full_after_writes == 0:
-                error = self._disk.write_error("the disk is full")
-                error.extendedresult = apsw.SQLITE_IOERR_WRITE
-                raise error
+                raise _failure(self._disk.write_error("the disk is full"), apsw.SQLITE_IOERR_WRITE)
             self._disk.full_after_writes -= 1
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:
         if self._disk.fail_after_syncs is not None:
             if self._disk.fail_after_syncs == 0:
-                error = apsw.IOError("the sync failed")
-                error.extendedresult = apsw.SQLITE_IOERR_FSYNC
-                raise error
+                raise _failure(apsw.IOError("the sync failed"), apsw.SQLITE_IOERR_FSYNC)
             self._disk.fail_after_syncs -= 1
         super().xSync(flags)

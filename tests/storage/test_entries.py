@@ -86,7 +86,9 @@ def test_an_account_without_entries(filled: tuple[JournalStore, list[EntryRow]])
     assert filled[0].entries_page("none", newest_first=True, cursor="", limit=10) == ([], "")
 
 
-@pytest.mark.parametrize("cursor", ["x", "1", "-1-2", "1-2-3", "0-1", "9" * 30 + "-1", "1-" + "9" * 30, "1-2 ", "１-1", "\0"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "1", "-1-2", "1-2-3", "0-1", "9" * 30 + "-1", "1-" + "9" * 30, "1-2 ", "\uff11-1", "\0"]
+)
 def test_a_cursor_not_from_here(filled: tuple[JournalStore, list[EntryRow]], cursor: str) -> None:
     with pytest.raises(InvalidInput, match="no cursor of a page of entries"):
         filled[0].entries_page("1001", newest_first=True, cursor=cursor, limit=10)

@@ -98,7 +98,15 @@ def test_the_journal_is_append_only(tmp_path: Path, statement: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["body = x'00'", "at_us = at_us + 1", "kind = 'other'", "id = NULL", "id = x''", "epoch = 7", "chain = zeroblob(32)"],
+    [
+        "body = x'00'",
+        "at_us = at_us + 1",
+        "kind = 'other'",
+        "id = NULL",
+        "id = x''",
+        "epoch = 7",
+        "chain = zeroblob(32)",
+    ],
 )
 def test_a_changed_row_is_found(tmp_path: Path, change: str) -> None:
     with opened(tmp_path / "a.db") as store:

@@ -72,7 +72,10 @@ def test_accounts_come_back(tmp_path: Path) -> None:
         extreme = Account("9", "Ürün 漢字", "JPY", "frozen", 2**63 - 1, -(2**63) + 1, 2**63 - 1, 2**63 - 1, 2**62)
         plain = account_of("1001", 2**63 - 1)
         store.post(posting_of(1, accounts=[extreme, plain]))
-        assert sorted(store.load_accounts({"1001", "9", "none"}), key=lambda account: account.number) == [plain, extreme]
+        assert sorted(store.load_accounts({"1001", "9", "none"}), key=lambda account: account.number) == [
+            plain,
+            extreme,
+        ]
         assert store.load_accounts([]) == []
         changed = account_of("1001", -5)
         store.append(next_rows(store, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from decimal import Decimal
@@ -165,7 +164,7 @@ class TestPaying:
             "busy": RemoteFault("busy", "try later"),
             "lost": result("unknown", reason="no answer within 10 s"),
         }
-        lines = pay(ScriptedClient(answers), list(answers), 2, Summary(time.monotonic()))
+        lines = pay(ScriptedClient(answers), list(answers), 2, Summary())
         assert [(line.line, line.status) for line in lines] == [
             (2, COMMITTED),
             (3, REPLAYED),
@@ -180,13 +179,13 @@ class TestPaying:
     def test_no_more_than_in_flight_are_sent_ahead(self) -> None:
         keys = [f"k{n}" for n in range(20)]
         scripted = ScriptedClient({key: result("committed") for key in keys})
-        for count, _ in enumerate(pay_all(cast("Client", scripted), orders(keys), 4, Summary(0.0))):
+        for count, _ in enumerate(pay_all(cast("Client", scripted), orders(keys), 4, Summary())):
             assert len(scripted.sent) <= count + 4
         assert scripted.sent == keys
 
     def test_it_stops_when_the_bank_falls_silent(self) -> None:
         keys = [f"k{n}" for n in range(SILENT_LINES_LIMIT + 50)]
-        summary = Summary(0.0)
+        summary = Summary()
         scripted = ScriptedClient({key: Unreachable("nobody there") for key in keys})
         lines = pay(scripted, keys, 8, summary)
         assert len(lines) == len(scripted.sent) < len(keys)
@@ -195,7 +194,7 @@ class TestPaying:
     def test_stopping_from_outside_still_waits_for_what_was_sent(self) -> None:
         keys = [f"k{n}" for n in range(20)]
         scripted = ScriptedClient({key: result("committed") for key in keys})
-        summary = Summary(0.0)
+        summary = Summary()
         ended = []
         for line in pay_all(cast("Client", scripted), orders(keys), 4, summary):
             ended.append(line)
@@ -207,7 +206,7 @@ class TestPaying:
         [([COMMITTED, REPLAYED], 0), ([COMMITTED, REFUSED], 1), ([FAILED], 1), ([FAILED, UNKNOWN], 3), ([], 0)],
     )
     def test_exit_code(self, statuses: list[str], exit_code: int) -> None:
-        summary = Summary(0.0)
+        summary = Summary()
         for status in statuses:
             summary.counts[status] += 1
         assert summary.exit_code == exit_code

@@ -117,9 +117,6 @@ def _run(config: ClusterConfig) -> int:
             _say(f"{supervisor.hopeless.name} cannot run, its last lines above say why: everything is stopped")
             return EXIT_FAILED
         return EXIT_DONE if stop.asked else EXIT_FAILED
-    except BrokenPipeError:  # nobody reads us any more: stop, without a word
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of this process
-        return EXIT_FAILED
     finally:
         already = stop.asked
         _say("stopping")
@@ -282,7 +279,9 @@ def _show(config: ClusterConfig, supervisor: Supervisor) -> None:
     for role, name, endpoint in rows:
         table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    _say(drawn.get().rstrip("\n"))
     _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
     _say("Ctrl-C stops everything; the next start goes on with this data (--fresh: from nothing).")
 
@@ -308,7 +307,11 @@ def _short(path: Path) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    """Print a line. When nobody reads any more (a closed terminal, `| head`) the bank goes on, and stops, without words."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(text: str, code: int) -> int:

@@ -21,6 +21,7 @@ APPLICATION_ID = 0x7A626E6B  # "zbnk"
 SCHEMA_VERSION = 1
 PAGE_CACHE_KIB = 16 * 1024  # more made postings over 1,000,000 accounts no faster
 BUSY_TIMEOUT_MS = 2000
+LEAST_BYTES = 512  # of any database: SQLite takes less for a new one
 
 # What a commit's promise rests on, and what bounds memory; each is read back.
 _PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
@@ -61,8 +62,8 @@ def open_database(path: Path, identity: Identity, new_instance: bytes, vfs: str)
         else:
             if not path.exists():
                 _make_file(path, identity, new_instance)
-            elif path.stat().st_size == 0:
-                raise CorruptStore(f"{path} is empty: {_what_to_do(path)}")
+            elif path.stat().st_size < LEAST_BYTES:
+                raise CorruptStore(f"{path} is empty or cut short: {_what_to_do(path)}")
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             _set_up(connection, path, identity)

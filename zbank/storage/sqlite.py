@@ -31,7 +31,7 @@ from zbank.storage.opening import Identity, close_untouched, open_database
 
 __all__ = ["Identity", "JournalStore"]
 
-RESERVE_BYTES = 32 << 20  #: of disk, kept for finishing what is promised when the disk is full
+RESERVE_BYTES = 32 << 20  #: of disk, for finishing what is promised when it is full; more than a usual WAL
 CHECKPOINT_PAGES = 4000  #: of 4 KiB in the WAL, after which they are written into the database
 CHUNK_ROWS = 5000  #: of the journal, read at once: no reader holds the WAL for longer
 
@@ -200,11 +200,11 @@ class JournalStore:
         with suppress(apsw.Error):
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")
-        if isinstance(error, apsw.Error | OverflowError | TypeError):
-            raise StoreError(
-                f"writing to {self.path} failed ({error}): what it holds is read again at the next start"
-            ) from error
-        raise error
+        if isinstance(error, StoreError) or not isinstance(error, Exception):
+            raise error
+        raise StoreError(
+            f"writing to {self.path} failed ({error}): what it holds is read again at the next start"
+        ) from error
 
     def _is_full(self, error: BaseException) -> bool:
         if isinstance(error, apsw.FullError):

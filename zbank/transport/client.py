@@ -1,7 +1,7 @@
 """The Python client of the bank: `from zbank import Client`.
 
-Thread-safe; one I/O thread per Client owns the sockets. `submit_…` never blocks and may be called from a future's callback
-(callbacks run in the I/O thread: keep them short); everything else waits and must not be called from one.
+Thread-safe; one I/O thread owns the sockets of all Clients of the process. `submit_…` never blocks and may be called from
+a future's callback (callbacks run in that thread: keep them short); everything else waits and must not be called from one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
 from zbank.transport.views import AccountView, ActorDown, StatementPage, account_view, statement_page
 
+MAX_CURSOR_CHARS = 64
+
 
 class Client(MoneyClient):
     """A connection to the bank, through its coordinator or through one branch.
@@ -47,13 +49,13 @@ class Client(MoneyClient):
     `endpoint`: the coordinator's or a branch's address. `cluster`: refuse any cluster of another name; "" = any.
     `timeout_s`: for each request, unless it says otherwise. `name`: who asks; ids belong to their caller.
 
-    Amounts are decimal text ("50.00"), an int of whole units, or a Decimal; never a float. Ids are None (a fresh one), 16
-    bytes, UUID text, or a text key of yours; the same id sent again with the same content never executes twice.
+    Amounts are decimal text ("50.00"), an int of whole units, or a Decimal; never a float. Ids are None (a fresh one),
+    16 bytes, UUID text, or a text key of yours; the same id sent again with the same content never executes twice.
 
-    A transfer that got no answer in time ends as status `unknown`: ask again with the same id. Errors: InvalidInput (nothing
-    was sent), Unreachable (nothing could be sent), RemoteFault (a server said "not done, or not known"; `remote_code` says
-    why), NoAnswer (a read), ClientClosed. At most 100,000 requests may be outstanding: above that `submit_…` raises
-    RemoteFault `busy`, since waiting there would stop the callbacks that make room.
+    A transfer that got no answer in time ends as status `unknown`: ask again with the same id. Errors: InvalidInput
+    (nothing was sent), Unreachable (nothing could be sent), RemoteFault (a server said "not done, or not known";
+    `remote_code` says why), NoAnswer (a read), ClientClosed. At most 100,000 requests may be outstanding: above that
+    `submit_…` raises RemoteFault `busy`, since waiting there would stop the callbacks that make room.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class Client(MoneyClient):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    # --- accounts --------------------------------------------------------------------------------------------------------
+    # --- accounts -----------------------------------------------------------------------------------------------------
 
     def open_account(
         self,
@@ -87,8 +91,8 @@ class Client(MoneyClient):
     ) -> AccountView:
         """Open an account. `number` "" = the branch gives the next free one; `currency` None = the branch's.
 
-        Raises Refused (`account_exists`, `currency_mismatch`), and NoAnswer when it is not known whether it was opened: ask
-        again with the same id.
+        Raises Refused (`account_exists`, `currency_mismatch`), and NoAnswer when it is not known whether it was opened:
+        ask again with the same id.
         """
         id_16 = given.id_bytes(id)
         build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16)
@@ -162,20 +166,19 @@ class Client(MoneyClient):
                     break
                 after = page.next
 
-    def statement(
-        self, account: str, *, newest_first: bool = True, limit: int = 50, cursor: str = ""
-    ) -> StatementPage:
+    def statement(self, account: str, *, newest_first: bool = True, limit: int = 50, cursor: str = "") -> StatementPage:
         """A page of the account's entries, `limit` (1 to 1000) at most; `cursor` from the page before."""
         branch, number = parse_account(account)
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit}")
+        given.check_text(cursor, "a cursor", MAX_CURSOR_CHARS)
         message = GetEntries(number, newest_first, cursor, limit)
         return self._read(branch, message, EntriesPage, lambda page: statement_page(branch, page))
 
-    # --- the cluster -----------------------------------------------------------------------------------------------------
+    # --- the cluster --------------------------------------------------------------------------------------------------
 
     def branches(self) -> list[BranchInfo]:
-        """The coordinator's directory. From a branch whose coordinator is away: what it last said, or that branch alone."""
+        """The coordinator's directory. From a branch whose coordinator is away: its last directory, or that branch alone."""
         self._io.check_may_wait()
         if self._contact().role == BRANCH:
             return self._known_branches()

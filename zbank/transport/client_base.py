@@ -33,11 +33,12 @@ class ClientBase:
         self._timeout_us = given.timeout_us(timeout_s)
         self._io = ClientShell(endpoint, cluster, name)
         self._routes = self._io.core.routes
-        self._finalizer = weakref.finalize(self, self._io.close)
+        self._finalizer = weakref.finalize(self, self._io.begin_close)
 
     def close(self) -> None:
-        """End what is outstanding (reads: ClientClosed; writes already sent: status `unknown`) and close the sockets."""
-        self._finalizer()
+        """End what is outstanding (reads: ClientClosed; writes already sent: status `unknown`); close the sockets."""
+        self._finalizer.detach()
+        self._io.close()
 
     def _limit_us(self, timeout_s: float | None) -> int:
         return self._timeout_us if timeout_s is None else given.timeout_us(timeout_s)
@@ -72,7 +73,7 @@ class ClientBase:
         return self._io.call(Ask[Welcome](THE_CONTACT, None, self._timeout_us, (Welcome,), as_it_is, NoAnswer))
 
     def _known_branches(self) -> list[BranchInfo]:
-        """The directory, freshly asked for; when the coordinator is silent the last one; of a lone branch that branch."""
+        """The directory, freshly asked for; the last one when the coordinator is silent; else a lone branch itself."""
         contact = self._contact()
         limit_us = self._survey_us(LONE_SURVEY_S if contact.role == BRANCH else SURVEY_S)
         try:

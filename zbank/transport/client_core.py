@@ -1,13 +1,11 @@
-"""The client without its sockets: requests, retries, deadlines, routing. Everything that changes a request is in this file.
+"""The client without its sockets: requests, retries, deadlines, routing. All that changes a request is in this file.
 
-The shell (`client_io`) calls `submit`, `on_frame`, `on_writable` and `on_time` with the time of a monotonic clock, then
-takes what is to be sent (`take`, `sent`, `not_sent`). A request is resent with the same number and the same id until it is
-answered or its deadline is over; servers know an id again (PROTOCOL P7), and an answer that comes twice is ignored.
+The shell (`client_io`) calls `submit`, `on_frame`, `on_writable` and `on_time` with the time of a monotonic clock, and
+sends what stands in the queues of each `Peer`. A request is resent with the same number and the same id until it
+is answered or its deadline is over; servers know an id again (PROTOCOL P7), and an answer that comes twice is ignored.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from zbank.errors import ClientClosed, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.messages import (
@@ -27,7 +25,7 @@ from zbank.transport.client_peer import (
     IDLE_US,
     MAX_DOUBLINGS,
     MAX_MOVES,
-    MAX_TAKE,
+    MIN_TICK_US,
     REFRESH_US,
     RESEND_US,
     RETRY_US,
@@ -55,7 +53,7 @@ class ClientCore:
         self._directory_us = -REFRESH_US  #: when it was queued
         self._peer(endpoint, now_us)
 
-    # --- what the shell calls --------------------------------------------------------------------------------------------
+    # --- what the shell calls -----------------------------------------------------------------------------------------
 
     def submit(self, request: AnyRequest, now_us: int) -> None:
         """Take charge of a request: from here on it ends by itself, by its deadline at the latest."""
@@ -75,35 +73,13 @@ class ClientCore:
         if due_us < self.next_due_us:
             self.next_due_us = due_us
 
-    def take(self, peer: Peer) -> tuple[list[tuple[int, AnyMessage]], list[AnyRequest]]:
-        """The envelopes of the peer's next frame, and the requests among them. Call `sent` or `not_sent` next."""
-        outbox = peer.outbox
-        batch, peer.outbox = (outbox, []) if len(outbox) <= MAX_TAKE else (outbox[:MAX_TAKE], outbox[MAX_TAKE:])
-        batch = [request for request in batch if request.peer is peer and request.queued and not request.done]
-        envelopes: list[tuple[int, Any]] = [(request.n, request.message) for request in batch]
-        return (peer.controls + envelopes if peer.controls else envelopes), batch
-
-    def sent(self, peer: Peer, batch: list[AnyRequest], now_us: int) -> None:
-        """A connected socket has taken what `take` gave."""
-        if peer.controls:
-            if peer.controls[0][1] is self._hello:
-                peer.hello_sent_us = now_us
-            peer.controls = []
-        for request in batch:
-            request.queued = False
-            request.sends += 1
-            request.sent_us = now_us
-
-    def not_sent(self, peer: Peer, batch: list[AnyRequest]) -> None:
-        """No socket took it: it stays first in the queue, and the peer is blocked until `on_writable`."""
-        peer.blocked = True
-        peer.outbox = batch + peer.outbox
-
     def on_writable(self, peer: Peer, now_us: int) -> None:
         """The connection stands (again): ask whether the peer still knows this session."""
         peer.blocked = False
-        if peer.met and not peer.hello_n:
+        if not peer.hello_n:
             self._beat(peer, now_us)
+        elif not peer.controls:  # the Hello went with the connection before
+            self._greet(peer, now_us)
 
     def on_frame(self, peer: Peer, envelopes: list[tuple[int, AnyMessage]], now_us: int) -> None:
         """Answers have come."""
@@ -134,7 +110,8 @@ class ClientCore:
                 waiting = True
                 self._place(request, now_us)
             elif not request.queued:
-                oldest_us[peer.endpoint] = min(request.sent_us, oldest_us.get(peer.endpoint, now_us))
+                if not request.retry_us:
+                    oldest_us[peer.endpoint] = min(request.sent_us, oldest_us.get(peer.endpoint, now_us))
                 again_us = request.retry_us or request.sent_us + (RESEND_US << min(request.sends - 1, MAX_DOUBLINGS))
                 if now_us >= again_us:
                     self._queue(request, peer)
@@ -142,8 +119,11 @@ class ClientCore:
                     due_us = min(due_us, again_us)
             due_us = min(due_us, last_us)
         for peer in list(self.peers.values()):
-            self._watch(peer, oldest_us.get(peer.endpoint), waiting, now_us)
-        self.next_due_us = due_us
+            oldest = oldest_us.get(peer.endpoint)
+            self._watch(peer, oldest, waiting, now_us)
+            if oldest is not None and not peer.hello_n:
+                due_us = min(due_us, max(peer.heard_us, oldest, peer.beat_us) + BEAT_US)
+        self.next_due_us = max(due_us, now_us + MIN_TICK_US)
 
     def peer_failed(self, peer: Peer, reason: str) -> None:
         """The address cannot even be tried: all that goes there ends."""
@@ -161,7 +141,7 @@ class ClientCore:
             else:
                 request.end_failed(ClientClosed("the client was closed before this request ended"))
 
-    # --- where requests go -----------------------------------------------------------------------------------------------
+    # --- where requests go --------------------------------------------------------------------------------------------
 
     def _place(self, request: AnyRequest, now_us: int) -> None:
         """Give the request its peer, or leave it waiting (peer None) for the contact or the directory."""
@@ -210,7 +190,7 @@ class ClientCore:
         return peer
 
     def _meet_again(self, target: str, now_us: int) -> None:
-        """A request had nowhere to go because another actor answers at the branch's address: ask who does, by a new Hello."""
+        """A request had nowhere to go; if another actor answers at the branch's address, ask by a new Hello who does."""
         info = self.routes.directory.get(target)
         peer = None if info is None else self.peers.get(info.endpoint)
         if peer is not None and not peer.hello_n:
@@ -238,7 +218,7 @@ class ClientCore:
 
     def _leads_elsewhere(self, request: AnyRequest) -> bool:
         try:
-            return self.routes.find(request.target, request.since_us) != request.peer.endpoint
+            return self.routes.find(request.target, request.since_us) != self._endpoint_of(request)
         except ZbankError:
             return True
 
@@ -263,7 +243,7 @@ class ClientCore:
         peer.controls = [item for item in peer.controls if type(item[1]) is not GetDirectory]
         peer.controls.append((self._n, GetDirectory()))
 
-    # --- sessions --------------------------------------------------------------------------------------------------------
+    # --- sessions -----------------------------------------------------------------------------------------------------
 
     def _greet(self, peer: Peer, now_us: int) -> None:
         """Begin a session: Hello first, and behind it everything that this peer owes an answer."""
@@ -272,7 +252,7 @@ class ClientCore:
         peer.controls = [(self._n, self._hello)]
         if self._directory_n and peer.endpoint == self.routes.coordinator_endpoint:
             peer.controls.append((self._directory_n, GetDirectory()))
-        for request in self._owed_by(peer):
+        for request in sorted(self._owed_by(peer), key=lambda request: request.n):
             if not request.retry_us:
                 self._queue(request, peer)
 
@@ -281,6 +261,16 @@ class ClientCore:
         peer.beat_n, peer.beat_us = self._n, now_us
         peer.controls = [item for item in peer.controls if type(item[1]) is not Beat]
         peer.controls.append((self._n, Beat(answer=False)))
+
+    def _on_session_lost(self, peer: Peer, now_us: int) -> None:
+        if not peer.hello_n:
+            self._greet(peer, now_us)
+
+    def _no_directory(self, fault: Fault) -> None:
+        """The coordinator gives no directory: what waits for it ends."""
+        self._directory_n = 0
+        for request in [request for request in self.requests.values() if request.peer is None]:
+            self._end(request, RemoteFault(fault.code, fault.detail, fault.retry_after_ms))
 
     def _on_control(self, peer: Peer, n: int, message: AnyMessage, now_us: int) -> None:
         """An answer to Hello, Beat or GetDirectory; or one that comes too late, which is ignored."""
@@ -295,9 +285,11 @@ class ClientCore:
             asked_us, self._directory_n = self._directory_us, 0
             self.routes.learn(message, asked_us)
             self._reroute(now_us)
-        elif type(message) is Fault and n in (peer.beat_n, self._directory_n):
-            if message.code == "hello_first" and not peer.hello_n:
-                self._greet(peer, now_us)
+        elif n in (peer.beat_n, self._directory_n) and type(message) is Fault:
+            if message.code == "hello_first":
+                self._on_session_lost(peer, now_us)
+            elif n == self._directory_n and message.code not in FAULT_RETRIES:
+                self._no_directory(message)
 
     def _welcomed(self, peer: Peer, welcome: Welcome, now_us: int) -> None:
         peer.hello_n = 0
@@ -330,7 +322,7 @@ class ClientCore:
         if self.peers.pop(peer.endpoint, None) is not None:
             self.closed.append(peer)
 
-    # --- faults and time -------------------------------------------------------------------------------------------------
+    # --- faults and time ----------------------------------------------------------------------------------------------
 
     def _on_fault(self, request: AnyRequest, fault: Fault, now_us: int) -> None:
         """A server's "not done, or not known". The request has been taken out of `requests`."""
@@ -391,9 +383,8 @@ class ClientCore:
         elif request.fault is not None:
             request.end_failed(request.fault)
         else:
-            request.end_failed(
-                Unreachable(f"no answer from {endpoint}: is {who} running there? Check the address, the port and the firewall")
-            )
+            advice = "Check the address, the port and the firewall"
+            request.end_failed(Unreachable(f"no answer from {endpoint}: is {who} running there? {advice}"))
 
     def _end(self, request: AnyRequest, error: ZbankError) -> None:
         """End a request that cannot go on; a write that a server may have got ends as `unknown`."""

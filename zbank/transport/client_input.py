@@ -40,8 +40,8 @@ def check_endpoint(endpoint: str) -> str:
 
 def check_names(cluster: str, name: str) -> None:
     """Raise InvalidInput unless both are text that fits into a Hello."""
-    _check_text(cluster, "a cluster's name", MAX_HELLO_CHARS)
-    _check_text(name, "a client's name", MAX_HELLO_CHARS)
+    check_text(cluster, "a cluster's name", MAX_HELLO_CHARS)
+    check_text(name, "a client's name", MAX_HELLO_CHARS)
 
 
 def timeout_us(timeout_s: float) -> int:
@@ -76,9 +76,15 @@ def date_text(effective_on: date | str | None) -> str:
     raise InvalidInput(f"{effective_on!r} is no date: write YYYY-MM-DD, as in 2026-01-31")
 
 
-def _check_text(text: str, what: str, most: int) -> str:
+def check_text(text: str, what: str, most: int) -> str:
+    """The text itself; raises InvalidInput unless it is encodable text of at most `most` characters."""
     if not isinstance(text, str) or len(text) > most:
         raise InvalidInput(f"{what} is text of at most {most} characters")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{what} has characters that are no text (lone surrogates)") from error
     return text
 
 
@@ -146,8 +152,7 @@ def transfer_write(
     Raises InvalidInput or InvalidAmount.
     """
     id_16 = id_bytes(id)
-    if memo:
-        _check_text(memo, "a memo", MAX_MEMO_CHARS)
+    check_text(memo, "a memo", MAX_MEMO_CHARS)
     day = date_text(effective_on) if effective_on else ""
     first = sides.accounts[0][0]
     target = first
@@ -167,11 +172,11 @@ def transfer_write(
 def open_account(
     branch: str, number: str, owner: str, overdraft_limit: AmountInput, code: str | None, id_16: bytes
 ) -> Callable[[str], OpenAccount]:
-    """What makes the OpenAccount once the branch's currency is known. Raises InvalidInput for what is wrong without it."""
+    """What makes the OpenAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     accounts.check_branch_name(branch)
     if number:
         accounts.check_account_number(number)
-    _check_text(owner, "an owner", MAX_OWNER_CHARS)
+    check_text(owner, "an owner", MAX_OWNER_CHARS)
 
     def build(found: str) -> OpenAccount:
         return OpenAccount(id_16, number, owner, code or found, parse_limit(overdraft_limit, currency(code or found)))
@@ -182,7 +187,7 @@ def open_account(
 def change_account(
     number: str, status: str | None, overdraft_limit: AmountInput | None, id_16: bytes
 ) -> Callable[[str], ChangeAccount]:
-    """What makes the ChangeAccount once the branch's currency is known. Raises InvalidInput for what is wrong without it."""
+    """What makes the ChangeAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     if status is None and overdraft_limit is None:
         raise InvalidInput("nothing to change: give a status or an overdraft limit")
     if status is not None and status not in accounts.STATUSES:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import zmq
 
@@ -35,6 +35,9 @@ MAX_OUTSTANDING = 100_000  #: requests of one client that have not ended
 MAX_FRAMES_A_TURN = 16  #: frames read from one socket before others get their turn
 MAX_SOCKETS = 16_384
 CLOSE_S = 5.0  #: closing waits this long for the thread, which is busy only as long as a caller's callback is
+
+#: Plain ints: an operation on pyzmq's enums costs more than the poll.
+POLLIN, POLLOUT, EVENTS, DONTWAIT = int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.EVENTS), int(zmq.DONTWAIT)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ class ClientShell:
         """
         if self.closing:
             raise ClientClosed("the client is closed: make a new one")
+        if self._thread.process != os.getpid():
+            raise ClientClosed("the client was made before this process was forked: make a new one here")
         if len(self.core.requests) + self._thread.waiting() >= MAX_OUTSTANDING:
             raise RemoteFault("busy", f"{MAX_OUTSTANDING} requests of this process wait already: wait for some", 100)
         self._thread.post(self, request)
@@ -73,18 +78,23 @@ class ClientShell:
 
     def close(self) -> None:
         """End every request and close the sockets. Safe to repeat, and from a callback (which does not wait for it)."""
+        self.begin_close()
+        if not self._thread.is_current() and self._thread.process == os.getpid():
+            self.ended.wait(CLOSE_S)
+
+    def begin_close(self) -> None:
+        """`close` without waiting, and without any lock: the garbage collector may call it anywhere."""
         if not self.closing:
             self.closing = True
-            _leave_thread(self._thread, self)
-        if not self._thread.is_current():
-            self.ended.wait(CLOSE_S)
+            self._thread.post(self, None)
 
 
 class IoThread:
     """The thread. What begins with an underscore runs in it alone."""
 
     def __init__(self) -> None:
-        self.users = 0  #: clients not yet closed; guarded by _lock
+        self.users = 0  #: clients that have not ended; guarded by _lock
+        self.ended = False  #: takes no more clients; guarded by _lock
         self.process = os.getpid()
         self._inbox: deque[tuple[ClientShell, AnyRequest | None]] = deque()
         self._asleep = False
@@ -109,7 +119,7 @@ class IoThread:
             self._asleep = False
             with contextlib.suppress(OSError):  # the pipe is full, so it will wake; or the thread has ended
                 self._bell.send(b"\0")
-        if shell.ended.is_set():
+        if self.ended:
             self._refuse_late()
 
     def waiting(self) -> int:
@@ -122,19 +132,25 @@ class IoThread:
 
     def _run(self) -> None:
         try:
-            while True:
+            while not self._may_end():
                 self._turn()
-                if not self._shells and not self.users:
-                    return
         except Exception:
             log.exception("the I/O thread of the zbank clients failed: all clients are closed")
             raise
         finally:
+            self.ended = True
             for shell in list(self._shells):
                 self._end(shell)
             self._refuse_late()
             self._bell.close()
             self._bell_end.close()
+
+    def _may_end(self) -> bool:
+        if self._shells:
+            return False
+        with _lock:
+            self.ended = not self.users
+        return self.ended
 
     def _turn(self) -> None:
         """Take what callers left, send, sleep until something comes, read it."""
@@ -176,23 +192,23 @@ class IoThread:
     def _on_event(self, source: Socket, event: int) -> None:
         shell, peer = self._owners[source]
         self._dirty.add(shell)
-        if event & zmq.POLLOUT and peer.blocked:
+        if event & POLLOUT and peer.blocked:
             self._poller.register(source, zmq.POLLIN)
             shell.core.on_writable(peer, _monotonic_us())
-        if not event & zmq.POLLIN:
+        if not event & POLLIN:
             return
         for _ in range(MAX_FRAMES_A_TURN):
-            body = source.recv(zmq.DONTWAIT)
+            body = source.recv(DONTWAIT)
             try:
                 envelopes = decode_batch(body)
             except BadFrame as error:
                 log.warning("%s sent a frame that is no answer: %s", peer.endpoint, error)
             else:
                 shell.core.on_frame(peer, envelopes, _monotonic_us())
-            if not source.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not cast(int, source.getsockopt(EVENTS)) & POLLIN:
                 return
 
-    # --- one client ------------------------------------------------------------------------------------------------------
+    # --- one client ---------------------------------------------------------------------------------------------------
 
     def _begin_or_end(self, shell: ClientShell) -> None:
         if shell.closing:
@@ -201,7 +217,11 @@ class IoThread:
             self._shells.add(shell)
 
     def _end(self, shell: ClientShell) -> None:
+        if shell.ended.is_set():
+            return
         self._shells.discard(shell)
+        with _lock:
+            self.users -= 1
         shell.core.close()
         for dealer in shell.sockets.values():
             self._drop(dealer)
@@ -230,7 +250,7 @@ class IoThread:
             self._reconnect(shell)
         for peer in core.peers.values():
             if (peer.outbox or peer.controls) and not peer.blocked:
-                self._send(core, shell.sockets[peer.endpoint], peer, now_us)
+                self._send(shell.sockets[peer.endpoint], peer, now_us)
         self._next_due_us = min(self._next_due_us, core.next_due_us)
 
     def _reconnect(self, shell: ClientShell) -> None:
@@ -254,18 +274,18 @@ class IoThread:
             self._owners[dealer] = (shell, peer)
             self._poller.register(dealer, zmq.POLLIN)
 
-    def _send(self, core: ClientCore, dealer: Socket, peer: Peer, now_us: int) -> None:
+    def _send(self, dealer: Socket, peer: Peer, now_us: int) -> None:
         while peer.outbox or peer.controls:
-            envelopes, batch = core.take(peer)
+            envelopes, batch = peer.take()
             left = _send_frames(dealer, envelopes) if envelopes else 0
             if left < len(envelopes):
                 gone = max(0, left - (len(envelopes) - len(batch)))
                 if left:
-                    core.sent(peer, batch[:gone], now_us)
-                core.not_sent(peer, batch[gone:])
+                    peer.sent(batch[:gone], now_us)
+                peer.not_sent(batch[gone:])
                 self._poller.register(dealer, zmq.POLLIN | zmq.POLLOUT)
                 return
-            core.sent(peer, batch, now_us)
+            peer.sent(batch, now_us)
 
 
 def _send_frames(dealer: Socket, envelopes: Envelopes) -> int:
@@ -276,13 +296,13 @@ def _send_frames(dealer: Socket, envelopes: Envelopes) -> int:
         left = _send_frames(dealer, envelopes[:half])
         return left if left < half else half + _send_frames(dealer, envelopes[half:])
     try:
-        dealer.send(body, zmq.DONTWAIT)
+        dealer.send(body, DONTWAIT)
     except zmq.Again:
         return 0
     return len(envelopes)
 
 
-# --- what all clients of a process share ------------------------------------------------------------------------------------
+# --- what all clients of a process share ------------------------------------------------------------------------------
 
 _lock = threading.Lock()
 _threads: list[IoThread] = []  # the one in use, if any
@@ -291,7 +311,7 @@ _contexts: dict[int, zmq.Context[Socket]] = {}  # by process id: neither a conte
 
 def _join_thread(shell: ClientShell) -> IoThread:
     with _lock:
-        begin = not _threads or not _threads[0].users or _threads[0].process != os.getpid()
+        begin = not _threads or _threads[0].ended or _threads[0].process != os.getpid()
         if begin:
             _threads[:] = [IoThread()]
         thread = _threads[0]
@@ -300,12 +320,6 @@ def _join_thread(shell: ClientShell) -> IoThread:
             thread.start()
     thread.post(shell, None)
     return thread
-
-
-def _leave_thread(thread: IoThread, shell: ClientShell) -> None:
-    with _lock:
-        thread.users -= 1
-    thread.post(shell, None)
 
 
 def _shared_context() -> zmq.Context[Socket]:

@@ -62,7 +62,7 @@ def _participants(coordinator: TransferInfo | None, branches: Sequence[TransferI
         if own is None:
             found[seen.branch] = seen
         else:
-            found[seen.branch] = Participant(
-                seen.branch, own.state or seen.state, seen.vote or own.vote, seen.prepare_us, max(seen.apply_us, own.apply_us)
-            )
+            state, vote = own.state or seen.state, seen.vote or own.vote
+            apply_us = max(seen.apply_us, own.apply_us)
+            found[seen.branch] = Participant(seen.branch, state, vote, seen.prepare_us, apply_us)
     return tuple(found[branch] for branch in sorted(found))

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from zbank.domain.account import parse_account
 from zbank.domain.money import AmountInput
 from zbank.errors import NoAnswer, ZbankError
+from zbank.ids import format_id
 from zbank.protocol.messages import Cancel, GetTransfer, TransferInfo
 from zbank.transport import client_input as given
 from zbank.transport.client_base import ClientBase, as_it_is
@@ -35,7 +36,7 @@ class MoneyClient(ClientBase):
         effective_on: Day = None,
         timeout_s: float | None = None,
     ) -> TransferResult:
-        """Move `amount` from one account (`Branch/number`) to another, in the same branch or not, and wait for the outcome."""
+        """Move `amount` from one account (`Branch/number`) to another, in the same branch or not; wait for the outcome."""
         return self._call(given.pair(source, destination, amount), id, memo, currency, effective_on, timeout_s)
 
     def transfer_legs(
@@ -48,8 +49,7 @@ class MoneyClient(ClientBase):
         effective_on: Day = None,
         timeout_s: float | None = None,
     ) -> TransferResult:
-        """Move money between 2 to 256 accounts at once. Each leg is (account, signed amount): + credits, - debits; the sum
-        is zero."""
+        """Move money between 2 to 256 accounts at once. A leg is (account, signed amount): + credits, - debits; sum zero."""
         return self._call(given.many_sided(legs), id, memo, currency, effective_on, timeout_s)
 
     def deposit(
@@ -80,8 +80,8 @@ class MoneyClient(ClientBase):
         """Pay cash out: a transfer to `cash` of the account's branch."""
         return self._call(given.withdrawal(account, amount), id, memo, currency, effective_on, timeout_s)
 
-    # --- the same without waiting. What is wrong with the input is raised at once; before the cluster has first answered,
-    # --- what is wrong with an amount arrives through the future.
+    # The same without waiting. What is wrong with the input is raised at once; before the cluster has first answered, what
+    # is wrong with an amount arrives through the future.
 
     def submit_transfer(
         self,
@@ -142,7 +142,7 @@ class MoneyClient(ClientBase):
     def transfer_many(
         self, requests: Sequence[TransferRequest], *, timeout_s: float | None = None
     ) -> list[TransferResult | ZbankError]:
-        """Send all requests as one batch and wait for all outcomes, in order. A fault stands in its place, as the exception.
+        """Send all requests as one batch; wait for all outcomes, in order. A fault stands in its place, as the exception.
 
         A list of more than 8192 is sent in a window of that size. `timeout_s` is for each request, from its sending on.
         """
@@ -166,20 +166,21 @@ class MoneyClient(ClientBase):
         results.extend(_ended(one) for one in flying)
         return results
 
-    # --- what became of it -----------------------------------------------------------------------------------------------
+    # --- what became of it --------------------------------------------------------------------------------------------
 
     def cancel(self, id: bytes | str, *, account: str | None = None, timeout_s: float | None = None) -> TransferResult:
-        """Make sure that a transfer never executes, unless it has already. The result says which: `aborted` or `committed`.
+        """Make sure that a transfer never executes, unless it has: the result says which, `aborted` or `committed`.
 
-        Asks the home branch, that of `account` (the first account that pays); without it every branch, and then `aborted`
-        needs the word of all of them.
+        Asks the home branch, that of `account` (the first account that pays); without it every branch, and then
+        `aborted` needs the word of all of them.
         """
         self._io.check_may_wait()
         id_16, limit_us = given.id_bytes(id), self._limit_us(timeout_s)
         if account is not None:
             request = TransferWrite(parse_account(account)[0], id_16, Cancel(id_16), limit_us)
             return self._io.call(request)
-        asked = [(info.name, TransferWrite(info.name, id_16, Cancel(id_16), limit_us)) for info in self._known_branches()]
+        names = [info.name for info in self._known_branches()]
+        asked = [(name, TransferWrite(name, id_16, Cancel(id_16), limit_us)) for name in names]
         for _, request in asked:
             self._io.submit(request)
         results: list[TransferResult] = []
@@ -192,7 +193,7 @@ class MoneyClient(ClientBase):
         return join_cancels(id_16, results, silent)
 
     def show(self, id: bytes | str, *, account: str | None = None) -> TransferView:
-        """All that is known of a transfer: asks the coordinator and every branch (or only that of `account`), and joins it.
+        """All that is known of a transfer: asks the coordinator and every branch (or that of `account`), and joins it.
 
         Raises NoAnswer when nobody answers.
         """
@@ -213,7 +214,7 @@ class MoneyClient(ClientBase):
             if (info := _info_or_none(future, f"branch {name}", silent)) is not None
         ]
         if coordinator is None and not branches:
-            raise NoAnswer(f"nobody answered about {id}: no answer from {', '.join(silent)}")
+            raise NoAnswer(f"nobody answered about {format_id(id_16)}: no answer from {', '.join(silent)}")
         return join_transfers(id_16, coordinator, branches, silent)
 
     def _request(

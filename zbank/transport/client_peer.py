@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zbank.protocol.messages import AnyMessage
+from zbank.protocol.messages import AnyMessage, Hello
 from zbank.transport.client_request import Request
 
 CONNECT_US = 3_000_000  #: an address that never answered is given up after this
@@ -12,6 +12,7 @@ RESEND_US = 1_000_000  #: after this without an answer a request is sent again; 
 BEAT_US = 500_000  #: a peer that owes answers and is silent for this long is pinged, again and again
 MAX_DOUBLINGS = 3
 IDLE_US = 3_600_000_000
+MIN_TICK_US = 1_000
 REFRESH_US = 1_000_000  #: the directory is asked for again at most this often
 RETRY_US = 100_000  #: after `busy` without a hint
 MAX_MOVES = 3  #: so often a request follows `not_here`
@@ -49,3 +50,27 @@ class Peer:
         self.heard_us = -BEAT_US  #: last sign of life
         self.beat_n = 0
         self.beat_us = -BEAT_US
+
+    def take(self) -> tuple[list[tuple[int, AnyMessage]], list[AnyRequest]]:
+        """The envelopes of the next frame, and the requests among them. Call `sent` or `not_sent` next."""
+        outbox = self.outbox
+        batch, self.outbox = (outbox, []) if len(outbox) <= MAX_TAKE else (outbox[:MAX_TAKE], outbox[MAX_TAKE:])
+        batch = [request for request in batch if request.peer is self and request.queued and not request.done]
+        envelopes: list[tuple[int, Any]] = [(request.n, request.message) for request in batch]
+        return (self.controls + envelopes if self.controls else envelopes), batch
+
+    def sent(self, batch: list[AnyRequest], now_us: int) -> None:
+        """A connected socket has taken what `take` gave."""
+        if self.controls:
+            if type(self.controls[0][1]) is Hello:
+                self.hello_sent_us = now_us
+            self.controls = []
+        for request in batch:
+            request.queued = False
+            request.sends += 1
+            request.sent_us = now_us
+
+    def not_sent(self, batch: list[AnyRequest]) -> None:
+        """No socket took it: it stays first in the queue, and the peer is blocked until it is writable."""
+        self.blocked = True
+        self.outbox = batch + self.outbox

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from zbank.domain.legs import Leg
 from zbank.errors import ZbankError
 from zbank.ids import format_id
-from zbank.protocol.messages import UNKNOWN, AnyMessage, Cancel, Outcome, Transfer
+from zbank.protocol.messages import PENDING, UNKNOWN, AnyMessage, Cancel, Outcome, Transfer
 from zbank.transport.views import TransferResult
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class TransferWrite(Request[TransferResult]):
                 answer.at_us,
                 answer.replayed,
                 answer.applied,
-                "" if answer.number or answer.status != "pending" else "the bank is still working on it",
+                "the bank is still working on it" if answer.status == PENDING else "",
             )
         )
         return True
@@ -146,9 +146,7 @@ class TransferWrite(Request[TransferResult]):
         """As a result with status `unknown`."""
         legs, currency = self._content()
         self.done = True
-        self.future.set_result(
-            TransferResult(format_id(self.id), UNKNOWN, legs=legs, currency=currency, reason=reason)
-        )
+        self.future.set_result(TransferResult(format_id(self.id), UNKNOWN, legs=legs, currency=currency, reason=reason))
 
     def _content(self) -> tuple[tuple[Leg, ...], str]:
         message = self.message
@@ -182,7 +180,7 @@ class Ask(Request[T]):
             return False
         try:
             result = self.convert(answer)
-        except ZbankError as error:
+        except Exception as error:  # whatever it is, it is the caller's, and must not stop the I/O thread
             self.end_failed(error)
         else:
             self.done = True

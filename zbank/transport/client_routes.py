@@ -1,7 +1,7 @@
 """Where a client's requests go: pure knowledge of who answers where. No sockets, no clock (DESIGN §5, "Routing").
 
-A client knows one address, its contact. A coordinator there hands out the directory of branches. A branch there is worked
-with alone; its coordinator is asked only when something concerns other branches.
+A client knows one address, its contact. A coordinator there hands out the directory of branches. A branch there is
+worked with alone; its coordinator is asked only when something concerns other branches.
 """
 
 from __future__ import annotations

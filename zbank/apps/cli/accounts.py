@@ -26,7 +26,7 @@ PAGE_ENTRIES = 1000
 
 ACCOUNT_COLUMNS = (
     Column("account"),
-    Column("owner"),
+    Column("owner", fold=True),
     Column("status"),
     Column("balance", right=True),
     Column("held", right=True),
@@ -38,8 +38,8 @@ ENTRY_COLUMNS = (
     Column("date"),
     Column("amount", right=True),
     Column("balance", right=True),
-    Column("memo"),
-    Column("counterparty"),
+    Column("memo", fold=True),
+    Column("counterparty", fold=True),
     Column("id"),
 )
 

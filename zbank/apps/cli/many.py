@@ -59,7 +59,7 @@ class Line:
 class Summary:
     """Counts over all lines."""
 
-    started: float
+    started: float = field(default_factory=time.monotonic)
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys((COMMITTED, REPLAYED, REFUSED, FAILED, UNKNOWN), 0)
     )
@@ -113,9 +113,10 @@ def transfer_many(bank: Bank, file: IO[str], in_flight: int, as_json: bool) -> i
       id,from,to,amount,memo
       pay-2026-06-0001,Mumbai/1001,Delhi/1002,50.00,June
     """
-    summary = Summary(time.monotonic())
+    summary = Summary()
     with bank.connect() as client, _gentle_interrupt(summary), _reporting(file, as_json) as report:
         client.branches()  # nobody there: one line, not one for each line of the file
+        summary.started = time.monotonic()
         try:
             for line in pay_all(client, read_orders(file), in_flight, summary):
                 summary.counts[line.status] += 1

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -22,6 +22,7 @@ class Column(NamedTuple):
 
     header: str
     right: bool = False  #: numbers stand at the right
+    fold: bool = False  #: words, which may go over several lines on a narrow terminal; all else stays whole
 
 
 def emit_json(value: Any) -> None:
@@ -54,31 +55,44 @@ def show_table(columns: Sequence[Column], rows: Iterable[Row]) -> int:
     stream = (tuple(printable(cell) for cell in row) for row in rows)
     first = list(islice(stream, MEASURED_ROWS))
     following = next(stream, None)
-    if following is None and on_terminal():
-        _show_pretty(columns, first)
+    if following is None and on_terminal() and _show_pretty(columns, first):
         return len(first)
     return _show_plain(columns, first, chain([] if following is None else [following], stream))
 
 
-def _show_pretty(columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def _show_pretty(columns: Sequence[Column], rows: Sequence[Row]) -> bool:
+    """Print with colours and rules, unless the terminal is too narrow for what must stay whole."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
+    console = Console()
+    widths = [
+        len(column.header) if column.fold else width
+        for column, width in zip(columns, _widths(columns, rows), strict=True)
+    ]
+    if sum(widths) + len(widths) > console.width:
+        return False
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.header, justify=justify, overflow="fold", no_wrap=not column.fold, min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console.print(table)
+    return True
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    headers = tuple(column.header for column in columns)
+    return [max(map(len, cells)) for cells in zip(headers, *rows, strict=True)]
 
 
 def _show_plain(columns: Sequence[Column], first: Sequence[Row], rest: Iterable[Row]) -> int:
     headers = tuple(column.header for column in columns)
-    widths = [max(map(len, cells)) for cells in zip(headers, *first, strict=True)]
     count = 0
-    for line in _plain_lines(columns, widths, chain([headers], first, rest)):
+    for line in _plain_lines(columns, _widths(columns, first), chain([headers], first, rest)):
         click.echo(line)
         count += 1
     return count - 1

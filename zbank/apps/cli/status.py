@@ -50,7 +50,7 @@ def status(bank: Bank, as_json: bool) -> int:
         with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
             addresses = {info.name: info.endpoint for info in client.branches()}
     listed = [describe_actor(actor, addresses, bank.endpoint) for actor in actors]
-    down = [actor["name"] or actor["address"] for actor in listed if actor["state"] == "down"]
+    down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
     if as_json:
         emit_json({"actors": listed})
     else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COMMITTED = "committed"
 ABORTED = "aborted"
+PASSING_FAULTS = frozenset({"busy", "branch_unavailable", "storage_full", "stopping", "out_of_office"})
 
 Send = Callable[["Client", bytes], "TransferResult"]
 
@@ -122,15 +123,19 @@ def _move(bank: Bank, send: Send, what: str, shown_account: str, request_id: str
         except (KeyboardInterrupt, ClientClosed):
             return complain(_ask_again(bank, shown_id, "interrupted while waiting"), EXIT_UNKNOWN)
         except (RemoteFault, Unreachable) as error:
-            return complain(
-                f"{describe_error(error)} (nothing is settled; safe to send again with --id {request_id or shown_id})"
-            )
+            again = f" (nothing is settled; the same again: --id {request_id or shown_id})" if may_pass(error) else ""
+            return complain(describe_error(error) + again)
         if as_json:
             emit_json(result.to_json())
         elif result.status == COMMITTED:
             for line in _success_lines(client, result, what, shown_account):
                 click.echo(line)
     return _tell_rest(bank, result)
+
+
+def may_pass(error: ZbankError) -> bool:
+    """Sending the same again later may help."""
+    return isinstance(error, Unreachable) or (isinstance(error, RemoteFault) and error.remote_code in PASSING_FAULTS)
 
 
 def _success_lines(client: Client, result: TransferResult, what: str, account: str) -> Iterator[str]:

@@ -1,0 +1,245 @@
+"""The client against a server that is silent, restarts, forgets, refuses, repeats itself: over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.transport.scripted import ScriptedServer, account_info, committed, coordinator_of, wait_until
+from zbank import Client
+from zbank.errors import ClientClosed, InvalidInput, NoAnswer, RemoteFault, Unreachable
+from zbank.protocol.messages import AnyMessage, Beat, Fault, GetAccount, Hello, Transfer
+
+Answers = list[tuple[int, AnyMessage]] | None
+
+
+def silent_on(*kinds: type) -> Callable[[ScriptedServer, int, AnyMessage], Answers]:
+    """A script that never answers these."""
+    return lambda server, n, message: [] if type(message) in kinds else None
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Client(f"tcp://127.0.0.1:{port}") as bank:
+        begin = time.monotonic()
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}.*running there"):
+            bank.transfer("Mumbai/1", "Mumbai/2", "1")
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "127.0.0.1:9000", "tcp://host", "tcp://host:0", "tcp://host:99999", "tcp://a b:1"]
+)
+def test_bad_endpoint(endpoint: str) -> None:
+    with pytest.raises(InvalidInput, match="tcp://"):
+        Client(endpoint)
+
+
+def test_write_without_answer_is_unknown_and_was_resent_with_the_same_id() -> None:
+    with ScriptedServer(script=silent_on(Transfer)) as server, Client(server.endpoint, timeout_s=1.5) as bank:
+        result = bank.transfer("Mumbai/1", "Mumbai/2", "1.50", id="order 7")
+        assert (result.status, result.refusal) == ("unknown", None)
+        assert "branch Mumbai" in result.reason
+        assert result.to_json()["amount"] == "1.50"
+        sent = [message for message in server.seen if isinstance(message, Transfer)]
+        assert len(sent) >= 2
+        assert len(set(sent)) == 1
+        assert server.count(Beat) >= 1
+
+
+def test_read_without_answer() -> None:
+    with ScriptedServer(script=silent_on(GetAccount)) as server, Client(server.endpoint, timeout_s=0.3) as bank:
+        with pytest.raises(NoAnswer, match="branch Mumbai"):
+            bank.account("Mumbai/1")
+
+
+def test_restart_with_requests_outstanding() -> None:
+    first = ScriptedServer(script=silent_on(Transfer, GetAccount))
+    with Client(first.endpoint) as bank:
+        transfers = [bank.submit_transfer("Mumbai/1", "Mumbai/2", 1) for _ in range(20)]
+        first.wait_for(Transfer, 20)
+        first.stop()
+        with ScriptedServer(port=first.port) as second:
+            results = [future.result(8) for future in transfers]
+            assert {result.status for result in results} == {"committed"}
+            assert second.seen[0] == Hello(1, "", "client", "")
+            old = {message.id for message in first.seen if isinstance(message, Transfer)}
+            assert old == {message.id for message in second.seen if isinstance(message, Transfer)}
+
+
+def test_server_forgets_the_session() -> None:
+    with ScriptedServer() as server, Client(server.endpoint) as bank:
+        assert bank.balance("Mumbai/1") == "100.00"
+        server.sessions.clear()
+        futures = [bank.submit_transfer("Mumbai/1", "Mumbai/2", 1) for _ in range(50)]
+        assert {future.result(3).status for future in futures} == {"committed"}
+        assert server.count(Hello) == 2
+        assert server.count(Transfer) == 50
+
+
+def test_session_lost_while_idle_is_found_by_the_ping() -> None:
+    """A frame that went with the connection is asked for again as soon as the restarted server says hello_first."""
+    with ScriptedServer(script=silent_on(GetAccount)) as server, Client(server.endpoint) as bank:
+        waiting = threading.Thread(target=lambda: bank.balance("Mumbai/1"))
+        waiting.start()
+        server.wait_for(GetAccount)
+        server.script = None
+        begin = time.monotonic()
+        server.sessions.clear()
+        waiting.join(5)
+        assert not waiting.is_alive()
+        assert time.monotonic() - begin < 0.95  # sooner than the first resend
+
+
+def test_busy_is_retried_until_it_is_done() -> None:
+    refusals = iter([3, 2, 1])
+
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        if isinstance(message, Transfer) and next(refusals, None):
+            return [(n, Fault("busy", "too much to do", 20))]
+        return None
+
+    with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
+        assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
+        assert len({message.id for message in server.seen if isinstance(message, Transfer)}) == 1
+        assert server.count(Transfer) == 4
+
+
+def test_busy_to_the_end_is_a_fault_not_unknown() -> None:
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        return [(n, Fault("busy", "too much to do", 50))] if isinstance(message, Transfer) else None
+
+    with ScriptedServer(script=script) as server, Client(server.endpoint, timeout_s=0.4) as bank:
+        with pytest.raises(RemoteFault, match="too much") as caught:
+            bank.transfer("Mumbai/1", "Mumbai/2", 1)
+        assert caught.value.remote_code == "busy"
+        assert 3 <= server.count(Transfer) <= 9
+
+
+def test_wrong_cluster() -> None:
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        if isinstance(message, Hello) and message.cluster != "demo":
+            return [(n, Fault("wrong_cluster", "this is cluster demo"))]
+        return None
+
+    with ScriptedServer(script=script) as server:
+        with Client(server.endpoint, cluster="other") as bank:
+            for _ in range(2):
+                with pytest.raises(RemoteFault, match="cluster demo") as caught:
+                    bank.transfer("Mumbai/1", "Mumbai/2", 1)
+                assert caught.value.remote_code == "wrong_cluster"
+        with Client(server.endpoint, cluster="demo") as bank:
+            assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
+
+
+def test_duplicate_wrong_and_unordered_answers() -> None:
+    held: list[tuple[int, AnyMessage]] = []
+
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        if not isinstance(message, Transfer):
+            return None
+        held.append((n, committed(message.id)))
+        if len(held) < 10:
+            return []
+        good = list(reversed(held))
+        held.clear()
+        wrong = [(n, account_info("9")) for n, _ in good]
+        other = [(n, committed(b"another id of 16"[:16])) for n, _ in good]
+        return [*wrong, *other, *good, *good, (0, Beat(True)), (10**9, committed(b"x" * 16))]
+
+    with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
+        for _ in range(3):
+            futures = [bank.submit_transfer("Mumbai/1", "Mumbai/2", i + 1) for i in range(10)]
+            results = [future.result(3) for future in futures]
+            assert [result.legs[1].amount_minor for result in results] == [100 * (i + 1) for i in range(10)]
+            assert {result.status for result in results} == {"committed"}
+
+
+def test_garbage_from_the_server_costs_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        if isinstance(message, Transfer):
+            route = next(iter(server.sessions))
+            server.router.send_multipart([route, b"\xc1garbage"])
+        return None
+
+    with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
+        assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
+    assert "no answer" in caplog.text
+
+
+def test_close_ends_what_is_outstanding() -> None:
+    with ScriptedServer(script=silent_on(Transfer, GetAccount)) as server:
+        bank = Client(server.endpoint)
+        write = bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
+        reading: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                bank.account("Mumbai/1")
+            except ClientClosed as error:
+                reading.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        server.wait_for(Transfer)
+        server.wait_for(GetAccount)
+        begin = time.monotonic()
+        bank.close()
+        bank.close()
+        assert time.monotonic() - begin < 1
+        assert write.result(0).status == "unknown"
+        assert "same id" in write.result(0).reason
+        thread.join(2)
+        assert len(reading) == 1
+        with pytest.raises(ClientClosed):
+            bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
+
+
+def test_branch_moves_and_the_directory_tells() -> None:
+    with ScriptedServer("Delhi") as delhi:
+        mumbai = ScriptedServer("Mumbai")
+        servers = [mumbai, delhi]
+        with coordinator_of(*servers) as coordinator, Client(coordinator.endpoint) as bank:
+            assert bank.balance("Mumbai/1") == "100.00"
+            mumbai.stop()
+            with ScriptedServer("Mumbai") as moved:
+                coordinator.directory = lambda: (moved.info(), delhi.info())
+                assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
+                assert moved.count(Transfer) == 1
+
+
+def test_another_branch_took_the_port() -> None:
+    mumbai = ScriptedServer("Mumbai")
+    with coordinator_of(mumbai) as coordinator, Client(coordinator.endpoint) as bank:
+        assert bank.balance("Mumbai/1") == "100.00"
+        mumbai.stop()
+        with ScriptedServer("Pune", port=mumbai.port):
+            with pytest.raises(RemoteFault, match="answers Pune, not Mumbai") as caught:
+                bank.account("Mumbai/1")
+            assert caught.value.remote_code == "not_here"
+        with ScriptedServer("Mumbai", port=mumbai.port):
+            wait_until(lambda: _works(bank), "Mumbai is found again")
+
+
+def _works(bank: Client) -> bool:
+    try:
+        return bank.balance("Mumbai/1") == "100.00"
+    except RemoteFault:
+        return False
+
+
+def test_not_here_is_followed_and_given_up() -> None:
+    def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
+        return [(n, Fault("not_here", "not my account"))] if isinstance(message, Transfer) else None
+
+    with ScriptedServer("Mumbai", script=script) as mumbai, coordinator_of(mumbai) as coordinator:
+        with Client(coordinator.endpoint) as bank:
+            with pytest.raises(RemoteFault, match="not my account"):
+                bank.transfer("Mumbai/1", "Mumbai/2", 1)
+            assert mumbai.count(Transfer) == 4
