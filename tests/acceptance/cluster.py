@@ -64,6 +64,7 @@ class Cluster:
         self.data = folder / "data"
         self.branches = branches
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._spawned: list[subprocess.Popen[str]] = []
         first = free_ports(NAMED_PORTS + len(branches))
         self.endpoint = f"tcp://127.0.0.1:{first}"
         self.endpoints = {"coordinator": self.endpoint}
@@ -163,12 +164,15 @@ class Cluster:
 
     def close(self) -> None:
         """Leave no process behind, whatever state they are in."""
-        for process in self.processes.values():
+        everything: list[subprocess.Popen[bytes] | subprocess.Popen[str]] = [*self.processes.values(), *self._spawned]
+        for process in everything:
             if process.poll() is None:
                 process.kill()
-                process.send_signal(signal.SIGCONT)
-        for process in self.processes.values():
+        for process in everything:
             process.wait(STOP_LIMIT_S)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
     def cli(self, *arguments: str, stdin: str = "", endpoint: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `zbank …` against the coordinator, or another endpoint, with its output captured; not a terminal."""
@@ -182,6 +186,20 @@ class Cluster:
             timeout=COMMAND_LIMIT_S,
             check=False,
         )
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin `zbank …` as `cli` does, without waiting for its end; `close` ends it at the latest."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment() | {"ZBANK_ENDPOINT": self.endpoint},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._spawned.append(process)
+        return process
 
     def client(self, name: str = "coordinator", timeout_s: float = 10.0) -> Client:
         """A Client of one actor; close it (it is a context manager)."""

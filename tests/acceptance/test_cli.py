@@ -174,7 +174,7 @@ class TestAccounts:
         rest = answer(shared_cluster, "statement", account, "--oldest-first", "--cursor", part["cursor"])
         assert [entry["counterparties"] for entry in rest["entries"]] == [["Delhi/1002"]]
         plain = shared_cluster.cli("statement", account).stdout
-        assert re.search(rf"-4\.00 +2\.00 .*Delhi/1002  {UUID}$", plain, re.M), plain
+        assert re.search(rf"-4\.00 +2\.00 .*Delhi/1002 +{UUID}$", plain, re.M), plain
         assert re.search(r"\+3\.00 +6\.00  n3 +Mumbai/cash", plain), plain
 
     def test_overdraft(self, shared_cluster: Cluster) -> None:

@@ -64,3 +64,44 @@ def test_a_branch_that_hangs_leaves_the_outcome_unknown_until_it_is_back(cluster
     with cluster.client() as client:
         assert client.account(FAR).balance_minor == before + 500
         assert client.account(SOURCE).balance_minor == 999_500
+
+
+def test_the_books_are_right_after_a_load_through_kills(cluster: Cluster) -> None:
+    bench = cluster.spawn(
+        "bench", "--work", "transfer", "--in-flight", "32", "--seconds", "6", "--accounts", "8", "--json"
+    )
+    with cluster.client() as client:
+        wait_until(lambda: len(list(client.accounts("Delhi"))) >= 12, what="the accounts of the load")
+        for name in ("Delhi", "coordinator", "Mumbai"):
+            wait_until(lambda: client.account("Mumbai/clearing").balance_minor != 0, what="a transfer in flight")
+            cluster.kill(name)
+            cluster.start(name)
+    out, err = bench.communicate(timeout=60)
+    assert bench.returncode == 0, (out, err)
+    report = json.loads(out)
+    assert report["books"]["ok"], report
+    assert report["outcomes"]["committed"] > 100
+
+
+def test_interrupting_a_file_settles_what_was_sent_and_the_next_run_pays_the_rest(cluster: Cluster) -> None:
+    count = 30_000
+    file = cluster.folder / "pay.csv"
+    lines = ["id,from,to,amount", *(f"k{n},Mumbai/1002,Delhi/1002,0.01" for n in range(count))]
+    file.write_text("\n".join(lines))
+    paying = cluster.spawn("transfer-many", str(file))
+    assert paying.stdout is not None
+    first = paying.stdout.readline()
+    paying.send_signal(signal.SIGINT)
+    out, err = paying.communicate(timeout=60)
+    assert (paying.returncode, "stopped: interrupted; run the file again to go on" in err) == (1, True), err
+    done = [first, *out.splitlines()]
+    assert all(": committed: " in line for line in done)
+    assert 0 < len(done) < count
+    with cluster.client() as client:
+        assert client.account("Mumbai/1002").balance_minor == 500_000 - len(done)
+    cut = "\n".join(lines[: len(done) + 101])
+    rest = cluster.cli("transfer-many", "-", stdin=cut)
+    assert rest.returncode == 0, rest.stderr
+    assert f"100 committed, {len(done)} done before;" in rest.stderr
+    with cluster.client() as client:
+        assert client.account("Mumbai/1002").balance_minor == 500_000 - len(done) - 100

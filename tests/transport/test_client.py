@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.transport.scripted import ScriptedServer, account_info, coordinator_of
+from tests.transport.scripted import ScriptedServer, account_info, coordinator_of, wait_until
 from zbank import Client, TransferRequest, TransferResult
 from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidAmount, InvalidInput, Refused, RemoteFault, Unreachable, ZbankError
@@ -125,7 +126,7 @@ def test_a_branch_names_its_coordinator(main: ScriptedServer, mumbai: ScriptedSe
 
 def test_unknown_branch(main: ScriptedServer, mumbai: ScriptedServer) -> None:
     with Client(main.endpoint) as bank:
-        with pytest.raises(RemoteFault, match="no branch Pune.*Delhi, Mumbai") as caught:
+        with pytest.raises(RemoteFault, match=r"no branch Pune.*Delhi, Mumbai") as caught:
             bank.transfer("Pune/1", "Pune/2", 1)
         assert caught.value.remote_code == "branch_not_found"
         with ScriptedServer("Pune") as pune:
@@ -150,7 +151,7 @@ def test_bad_input_raises_at_once_and_before_contact_through_the_future(mumbai: 
                 bank.submit_transfer(bad, "Mumbai/2", 1)
         for more in ({"id": b"short"}, {"memo": "x" * 141}, {"memo": "\udc80"}, {"effective_on": "31.1.2026"}):
             with pytest.raises(InvalidInput):
-                bank.submit_transfer("Mumbai/1", "Mumbai/2", 1, **more)  # type: ignore[arg-type]
+                bank.submit_transfer("Mumbai/1", "Mumbai/2", 1, **more)
         with pytest.raises(InvalidInput):
             bank.submit_legs([])
         with pytest.raises(InvalidInput):
@@ -228,15 +229,33 @@ def test_many_threads_and_many_clients(main: ScriptedServer) -> None:
     assert results == ["committed"] * 480
 
 
+def test_the_io_thread_serves_all_clients_and_ends_with_the_last(mumbai: ScriptedServer) -> None:
+    def threads() -> int:
+        return sum(thread.name == "zbank-client" for thread in threading.enumerate())
+
+    wait_until(lambda: threads() == 0, "the end of the thread of the tests before")
+    first, second = Client(mumbai.endpoint), Client(mumbai.endpoint)
+    assert first.balance("Mumbai/1") == second.balance("Mumbai/1") == "100.00"
+    assert threads() == 1
+    first.close()
+    assert second.balance("Mumbai/1") == "100.00"
+    del second  # never closed: the garbage collector does it
+    gc.collect()
+    wait_until(lambda: threads() == 0, "the end of the thread")
+    with Client(mumbai.endpoint) as third:
+        assert third.balance("Mumbai/1") == "100.00"
+
+
 def test_too_many_outstanding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_io, "MAX_OUTSTANDING", 1000)
-    with ScriptedServer(script=lambda server, n, message: [] if isinstance(message, Transfer) else None) as server:
-        with Client(server.endpoint) as bank:
-            bank.balance("Mumbai/1")
-            with pytest.raises(RemoteFault, match="wait") as caught:
-                for _ in range(1001):
-                    bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
-            assert caught.value.remote_code == "busy"
+    with ScriptedServer() as server, Client(server.endpoint) as bank:
+        server.script = lambda server, n, message: [] if isinstance(message, Transfer) else None
+        bank.balance("Mumbai/1")
+        for _ in range(1000):
+            bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
+        with pytest.raises(RemoteFault, match="wait") as caught:
+            bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
+        assert caught.value.remote_code == "busy"
 
 
 def test_accounts_statement_open_and_cancel() -> None:

@@ -54,9 +54,12 @@ def test_write_without_answer_is_unknown_and_was_resent_with_the_same_id() -> No
 
 
 def test_read_without_answer() -> None:
-    with ScriptedServer(script=silent_on(GetAccount)) as server, Client(server.endpoint, timeout_s=0.3) as bank:
-        with pytest.raises(NoAnswer, match="branch Mumbai"):
-            bank.account("Mumbai/1")
+    with (
+        ScriptedServer(script=silent_on(GetAccount)) as server,
+        Client(server.endpoint, timeout_s=0.3) as bank,
+        pytest.raises(NoAnswer, match="branch Mumbai"),
+    ):
+        bank.account("Mumbai/1")
 
 
 def test_restart_with_requests_outstanding() -> None:
@@ -238,8 +241,11 @@ def test_not_here_is_followed_and_given_up() -> None:
     def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
         return [(n, Fault("not_here", "not my account"))] if isinstance(message, Transfer) else None
 
-    with ScriptedServer("Mumbai", script=script) as mumbai, coordinator_of(mumbai) as coordinator:
-        with Client(coordinator.endpoint) as bank:
-            with pytest.raises(RemoteFault, match="not my account"):
-                bank.transfer("Mumbai/1", "Mumbai/2", 1)
-            assert mumbai.count(Transfer) == 4
+    with (
+        ScriptedServer("Mumbai", script=script) as mumbai,
+        coordinator_of(mumbai) as coordinator,
+        Client(coordinator.endpoint) as bank,
+    ):
+        with pytest.raises(RemoteFault, match="not my account"):
+            bank.transfer("Mumbai/1", "Mumbai/2", 1)
+        assert mumbai.count(Transfer) == 4

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
+from zbank.config import data_file
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError, ZbankError
+from zbank.ids import new_id
 from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
@@ -39,16 +40,14 @@ def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     try:
         router = _listen(context, bind, identity)
-        store = JournalStore.open(data / f"{identity.name}.db", identity, secrets.token_bytes(16))
+        store = JournalStore.open(data_file(data, identity.name), identity, new_id())
         engine, loop = wire(store, router)
         log.info("%s serves at %s, epoch %d, %d records", identity, bind, store.epoch, store.seq)
         loop.run()
         engine.close()
         router.close()
         log.info("%s stopped", identity)
-    except (ForeignStore, CorruptStore, PortTaken) as error:
-        return _failed(error, EXIT_USAGE)
-    except FenceLost as error:
+    except (ForeignStore, CorruptStore, FenceLost, PortTaken) as error:
         return _failed(error, EXIT_USAGE)
     except StoreError as error:
         return _failed(error, EXIT_FAILED)

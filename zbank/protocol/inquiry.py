@@ -66,6 +66,4 @@ class Inquirer:
 
     def _observe(self, now: Now) -> None:
         since_us = self._since_us
-        self._since_us = {
-            held.txn: since_us.get(held.txn, now.mono_us) for held in self._state.prepared.values()
-        }
+        self._since_us = {held.txn: since_us.get(held.txn, now.mono_us) for held in self._state.prepared.values()}

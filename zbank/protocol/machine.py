@@ -126,10 +126,6 @@ class Machine(ABC):
         """What follows from time passing; called about ten times a second."""
 
     @abstractmethod
-    def peer_up(self, name: str, now: Now) -> Collection[Effect]:
-        """An actor of this name was heard of again."""
-
-    @abstractmethod
     def peer_down(self, name: str) -> None:
         """An actor of this name is silent."""
 

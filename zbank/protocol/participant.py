@@ -338,10 +338,6 @@ class Participant(Machine):
         """Inquire about what is in doubt for too long (P8)."""
         return Step(None, self._inquirer.due(now))
 
-    def peer_up(self, name: str, now: Now) -> Collection[Effect]:
-        """A coordinator or branch answers again."""
-        return ()
-
     def peer_down(self, name: str) -> None:
         """A coordinator is silent: others will be asked."""
         self._inquirer.silent.add(name)

@@ -165,15 +165,7 @@ class Ended(Record, frozen=True, tag="ended"):
 
 
 BranchRecord = (
-    Started
-    | AccountOpened
-    | AccountChanged
-    | Executed
-    | Refused
-    | Prepared
-    | Committed
-    | Aborted
-    | CoordinatorSeen
+    Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
 )
 CoordinatorRecord = Started | BranchJoined | Decided | Ended
 AnyRecord = BranchRecord | CoordinatorRecord

@@ -172,7 +172,7 @@ class IoThread:
             self._flush(shell, now_us)
         dirty.clear()
         self._asleep = True
-        sleep_ms = 0 if inbox else max(0, self._next_due_us - now_us + 999) // 1000
+        sleep_ms = 0 if inbox or not self._shells else max(0, self._next_due_us - now_us + 999) // 1000
         events = self._poller.poll(sleep_ms)
         self._asleep = False
         for source, event in events:

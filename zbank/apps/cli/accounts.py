@@ -175,7 +175,7 @@ def statement(
         pages = Pages(client, account, not oldest_first, cursor, None if everything else limit)
         if as_json:
             rows = [entry.to_json() for entry in pages.entries()]
-            emit_json({"account": pages.first.account.to_json(), "entries": rows, "cursor": pages.cursor})
+            emit_json({"account": pages.first.account.to_json(), "entries": rows, "cursor": pages.cursor or None})
             return EXIT_DONE
         count = show_table(ENTRY_COLUMNS, (_entry_row(entry.to_json()) for entry in pages.entries()))
     now = pages.first.account

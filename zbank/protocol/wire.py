@@ -1,0 +1,60 @@
+"""What all messages are made of: checked field types, names of states and roles, and the base of every message."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
+
+PROTOCOL_VERSION = 1
+MAX_PAGE = 1000
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Digest = Annotated[bytes, Meta(max_length=16)]
+CurrencyCode = Annotated[str, Meta(min_length=3, max_length=3)]
+Memo = Annotated[str, Meta(max_length=MAX_MEMO_CHARS)]
+Date = Annotated[str, Meta(max_length=10)]  #: "YYYY-MM-DD", or "" for none
+Text = Annotated[str, Meta(max_length=500)]
+Name = Annotated[str, Meta(max_length=64)]
+Endpoint = Annotated[str, Meta(max_length=200)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Legs = Annotated[tuple[Leg, ...], Meta(max_length=MAX_LEGS)]
+
+COMMITTED = "committed"
+ABORTED = "aborted"
+PENDING = "pending"
+UNKNOWN = "unknown"
+
+# Roles, as said in Hello and Welcome.
+CLIENT = "client"
+BRANCH = "branch"
+COORDINATOR = "coordinator"
+
+
+class Message(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+class Txn(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, order=True):
+    """One 2PC attempt at a transfer (PROTOCOL P3)."""
+
+    coordinator: Name  #: the coordinator's name
+    epoch: Count  #: its epoch when it began the attempt
+    n: Count  #: a running number within the epoch
+
+    def __str__(self) -> str:
+        return f"{self.coordinator}-{self.epoch}-{self.n}"
+
+
+class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One line of the coordinator's directory."""
+
+    name: BranchName
+    endpoint: Endpoint  #: where clients reach it
+    currency: CurrencyCode
+    instance: Id  #: of its store
+    epoch: Count
+    up: bool  #: heard of within the heartbeat limit
