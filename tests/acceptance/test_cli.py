@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import json
+import os
+import pty
 import re
+import struct
+import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +52,20 @@ def refusal(cluster: Cluster, *arguments: str, code: int = 1) -> str:
     return done.stderr
 
 
+def on_terminal(cluster: Cluster, *arguments: str) -> tuple[int, str]:
+    """Exit code and all that a person sees, without colours and moves of the cursor."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    environment = cluster.environment() | {"ZBANK_ENDPOINT": cluster.endpoint, "TERM": "xterm"}
+    with subprocess.Popen(cluster.command(*arguments), stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        printed = b""
+        with contextlib.suppress(OSError), open(master, "rb", buffering=0) as screen:  # ends with EIO on Linux
+            while part := screen.read(4096):
+                printed += part
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode())
+
+
 class TestLooking:
     def test_status(self, shared_cluster: Cluster) -> None:
         done = shared_cluster.cli("status")
@@ -63,6 +84,19 @@ class TestLooking:
         assert "Mumbai/" not in done.stdout
         listed = answer(shared_cluster, "accounts")["accounts"]
         assert {account["branch"] for account in listed} == {"Mumbai", "Delhi"}
+
+    def test_on_a_terminal(self, shared_cluster: Cluster) -> None:
+        code, printed = on_terminal(shared_cluster, "accounts", "Delhi")
+        assert (code, "───" in printed) == (0, True)
+        assert re.search(r"Delhi/cash .* system", printed), printed
+
+    def test_a_reader_that_leaves(self, shared_cluster: Cluster) -> None:
+        listing = shared_cluster.spawn("accounts")
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.close()
+        assert listing.wait(30) == 1
+        assert listing.stderr.read() == ""
 
     def test_balance(self, shared_cluster: Cluster) -> None:
         assert shared_cluster.cli("balance", "Delhi/1002").stdout == "5000.00 INR\n"
@@ -248,6 +282,16 @@ class TestMany:
         }
         assert results[-1]["summary"]["committed"] == 2
         assert balance(shared_cluster, source) == "89.50"
+
+    def test_on_a_terminal(self, shared_cluster: Cluster, tmp_path: Path) -> None:
+        source = opened(shared_cluster)
+        rows = [(f"{source}-{n}", source, "Delhi/1002", amount) for n, amount in enumerate(("1", "x", "2"))]
+        code, printed = on_terminal(shared_cluster, "transfer-many", self.write(tmp_path, rows))
+        assert code == 1
+        assert f"line 2: {source}-0: committed: 1 from {source} to Delhi/1002" in printed
+        assert f"line 3: {source}-1: refused: invalid_amount: " in printed
+        assert "3/3" in printed  # the bar
+        assert "3 lines: 2 committed, 1 refused;" in printed
 
     def test_a_file_that_cannot_be_used(self, shared_cluster: Cluster) -> None:
         done = shared_cluster.cli("transfer-many", "-", stdin="id,from,amount\n")

@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from zbank.apps.cli import main
+from zbank.apps.cli import main, output
 from zbank.apps.cli.output import Column, emit_json_list, show_facts, show_table
 from zbank.apps.cli.root import COMMANDS
 from zbank.apps.cli.shell import Bank, BankGroup, bank_options, describe_error, printable
@@ -26,6 +26,7 @@ from zbank.errors import (
     Unreachable,
     ZbankError,
 )
+from zbank.ids import format_id
 from zbank.protocol.messages import StatusInfo
 from zbank.transport.views import ActorDown
 
@@ -180,6 +181,20 @@ class TestOutput:
     def test_an_empty_table_has_its_header(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert show_table((Column("a"), Column("b")), []) == 0
         assert capsys.readouterr().out == "a  b\n"
+
+    @pytest.mark.parametrize(("width", "pretty"), [(71, True), (70, False), (20, False)])
+    def test_a_terminal_gets_rules_where_they_fit_and_never_loses_anything(
+        self, width: int, pretty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(output, "on_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "dumb")
+        rows = [("2026-01-31 12:00:00", "words " * 30, format_id(bytes(range(16)))[:32])]  # 19 + 2 + 16 + 2 + 32
+        show_table((Column("date"), Column("memo", fold=True), Column("id")), rows)
+        printed = capsys.readouterr().out
+        assert ("───" in printed) is pretty
+        assert all(cell in printed for cell in (rows[0][0], rows[0][2]))
+        assert printed.count("words") == 30
 
     @pytest.mark.parametrize("values", [[], [{"a": "ü"}], [1, 2, 3]])
     def test_a_streamed_list_is_one_document(self, values: list[object], capsys: pytest.CaptureFixture[str]) -> None:

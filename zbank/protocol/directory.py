@@ -42,8 +42,8 @@ class Directory:
         joined = self._state.branches.get(info.name)
         if joined is not None and joined.instance != info.instance:
             detail = (
-                f"branch {info.name} was here with other data (instance {joined.instance.hex()[:8]}, "
-                f"now {info.instance.hex()[:8]}): start it with the data directory it had"
+                f"branch {info.name} was here with other data (instance {joined.instance.hex()[-8:]}, "
+                f"now {info.instance.hex()[-8:]}): start it with the data directory it had"
             )
             return Fault(code="foreign_store", detail=detail)
         if info.epoch < self._epochs.get(info.name, 0):

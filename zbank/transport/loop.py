@@ -65,6 +65,7 @@ class ActorLoop:
         self._directory: dict[str, BranchInfo] = {}
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
+        self._refused: dict[str, str] = {}  #: by branch: why it cannot register
         self._stopping = False
         self._next_tick_us = 0
         self._answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
@@ -164,9 +165,12 @@ class ActorLoop:
         if fault is None and message.info.name != session.name:
             fault = Fault(code="malformed", detail=f"{session.name} cannot register as {message.info.name}")
         if fault is not None:
-            log.error("branch %s is refused: %s", message.info.name, fault.detail)
+            if self._refused.get(session.name) != fault.detail:  # it asks again and again: say it once
+                self._refused[session.name] = fault.detail
+                log.error("branch %s is refused: %s", session.name, fault.detail)
             self._answers.append((route, n, fault))
             return False
+        self._refused.pop(session.name, None)
         self._peers.bind(route, session)
         return True
 

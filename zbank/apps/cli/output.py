@@ -13,6 +13,8 @@ import click
 from zbank.apps.cli.shell import printable
 
 MEASURED_ROWS = 1000  #: rows that decide the widths; longer tables stream
+FOLDED_CHARS = 16  #: words are not folded into less
+GAP_CHARS = 2  #: between columns, as the box below has it
 
 Row = Sequence[str]
 
@@ -69,10 +71,10 @@ def _show_pretty(columns: Sequence[Column], rows: Sequence[Row]) -> bool:
 
     console = Console()
     widths = [
-        len(column.header) if column.fold else width
+        min(width, FOLDED_CHARS) if column.fold else width
         for column, width in zip(columns, _widths(columns, rows), strict=True)
     ]
-    if sum(widths) + len(widths) > console.width:
+    if sum(widths) + GAP_CHARS * (len(widths) - 1) > console.width:
         return False
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for column, width in zip(columns, widths, strict=True):
