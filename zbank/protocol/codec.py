@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from struct import Struct as Layout
+from typing import get_args
 
 import msgpack
 import msgspec
@@ -30,6 +31,8 @@ class _Batch(msgspec.Struct, array_like=True):
 
     envelopes: list[Envelope]
 
+
+_KINDS: dict[type[Record], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyRecord)}
 
 _encoder = msgspec.msgpack.Encoder()
 _record_decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
@@ -87,9 +90,7 @@ def decode_record(body: bytes) -> AnyRecord:
 
 def record_kind(record: Record) -> str:
     """The record's tag, as in the journal's `kind` column."""
-    tag = record.__struct_config__.tag
-    assert isinstance(tag, str)
-    return tag
+    return _KINDS[type(record)]
 
 
 def chain_value(previous: bytes, epoch: int, seq: int, at_us: int, kind: str, id: bytes | None, body: bytes) -> bytes:

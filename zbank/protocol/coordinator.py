@@ -83,7 +83,7 @@ class Coordinator(Machine):
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add the ids whose decision the message asks about."""
-        if isinstance(message, Transfer | Inquiry) and message.id not in self.state.settled:
+        if isinstance(message, (Transfer, Inquiry)) and message.id not in self.state.settled:
             wanted.ids.add(message.id)
 
     def load(self, settled: Iterable[Settled], tombstones: Iterable[Txn], accounts: Iterable[Account]) -> None:
@@ -199,12 +199,12 @@ class Coordinator(Machine):
 
     def _register(self, sender: Sender, n: int, message: Register, now: Now) -> Step:
         """A branch is there (again): take it into the directory, and send what it has not answered."""
-        record, effects = self.directory.register(sender, n, message)
+        joining = self.directory.register(sender, n, message)
         if self.directory.behind:
             self.alarms["behind"] = self.directory.behind
         name = message.info.name
         again = self._finisher.for_branch(name) + self._collector.for_branch(name, now)
-        return Step(record, [*effects, *again])
+        return Step(joining.record, [*joining.effects, *again])
 
     def _get_directory(self, sender: Sender, n: int, message: GetDirectory, now: Now) -> Step:
         return _told(sender, n, self.directory.answer())

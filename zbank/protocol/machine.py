@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from typing import ClassVar, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.errors import ZbankError
@@ -28,7 +30,7 @@ class Sender(NamedTuple):
     caller: str  #: in whose name ids are used (T6); "" for clients of a cluster without keys
 
 
-class Effect(NamedTuple):
+class Effect(Struct, frozen=True, gc=False):
     """A message to send after the force."""
 
     to: Address
@@ -36,7 +38,7 @@ class Effect(NamedTuple):
     message: AnyMessage
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True, gc=False):
     """What a decision comes to."""
 
     record: Record | None = None

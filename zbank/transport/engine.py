@@ -15,7 +15,19 @@ from zbank.errors import StorageFull
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
-from zbank.protocol.messages import BRANCH, Ack, AnyMessage, Fault, GetStatus, Position, Read, Vote
+from zbank.protocol.messages import (
+    BRANCH,
+    Ack,
+    AnyMessage,
+    Fault,
+    GetEntries,
+    GetStatus,
+    GetTransfer,
+    ListAccounts,
+    Position,
+    Read,
+    Vote,
+)
 from zbank.protocol.records import Record
 from zbank.storage.reads import answer_read
 from zbank.storage.sqlite import JournalStore
@@ -28,6 +40,10 @@ NO_ROOM = Fault(
     detail="the disk is full: not done, or not known; the same id may be sent again when there is room",
     retry_after_ms=1000,
 )
+
+READS = (ListAccounts, GetEntries, GetTransfer, GetStatus)  # served after the turn's force
+
+_POSITIONED = (Vote, Ack)
 
 Incoming = tuple[Sender, int, AnyMessage]
 
@@ -83,7 +99,7 @@ class Engine:
         reads: list[tuple[Sender, int, Read | GetStatus]] = []
         at_us = machine.label_us(now)
         for sender, n, message in batch:
-            if isinstance(message, Read | GetStatus):
+            if isinstance(message, READS):
                 reads.append((sender, n, message))
                 continue
             if not self._room:
@@ -91,10 +107,10 @@ class Engine:
                 if declined:
                     effects.extend(declined)
                     continue
-            record, answers = machine.decide(sender, n, message, now)
-            if record is not None:
-                self._journal(record, at_us)
-            effects.extend(answers)
+            step = machine.decide(sender, n, message, now)
+            if step.record is not None:
+                self._journal(step.record, at_us)
+            effects.extend(step.effects)
         try:
             self._force()
         except StorageFull:
@@ -111,14 +127,14 @@ class Engine:
         if now.mono_us - self._room_checked_us >= ROOM_EVERY_US:
             self._room_checked_us = now.mono_us
             self._check_room()
-        record, effects = self.machine.tick(now)
-        if record is not None:
-            self._journal(record, self.machine.label_us(now))
+        step = self.machine.tick(now)
+        if step.record is not None:
+            self._journal(step.record, self.machine.label_us(now))
         try:
             self._force()
         except StorageFull:
             return self._declined(())
-        return list(effects)
+        return list(step.effects)
 
     def maintain(self) -> None:
         """Post when enough has gathered; called between turns, after the effects have left."""
@@ -208,7 +224,7 @@ class Engine:
 
     def _positions(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Where the journal stands, ahead of each batch of votes and acks (P11)."""
-        coordinators = {effect.to for effect in effects if isinstance(effect.message, Vote | Ack)}
+        coordinators = {effect.to for effect in effects if type(effect.message) in _POSITIONED}
         if not coordinators:
             return []
         turn_us = self._clock.now().mono_us - now.mono_us

@@ -34,6 +34,7 @@ from zbank.transport.peers import Peers, Session
 TICK_MS = 100
 MAX_TURN_MESSAGES = 4096  #: drained for one turn; the rest waits in ZeroMQ's queues, and then in the senders'
 MAX_PEER_LINKS = 64
+GC_THRESHOLDS = (50_000, 20, 100)  #: hardly anything here forms cycles; looking for them cost up to a tenth of a turn
 
 log = logging.getLogger("zbank")
 
@@ -80,6 +81,7 @@ class ActorLoop:
         signal.signal(signal.SIGINT, self.stop)
         gc.collect()
         gc.freeze()  # what start-up built lives as long as the process: do not look at it again
+        gc.set_threshold(*GC_THRESHOLDS)
         while not self._stopping:
             self._once()
         for link in self._all_links():
@@ -148,10 +150,8 @@ class ActorLoop:
                 self._answers.append((route, n, self._peers.hello(route, message, now_us)))
                 session = self._peers.session(route, now_us)
                 continue
-            fault_or_none = self._peers.refuse(session, message)
-            if fault_or_none is not None or session is None:
-                if fault_or_none is not None:
-                    self._answers.append((route, n, fault_or_none))
+            if session is None or type(message) not in session.allowed:
+                self._answers.append((route, n, self._peers.refusal(session, message)))
             elif type(message) is Beat:
                 if not message.answer:
                     self._answers.append((route, n, Beat(True)))
@@ -182,8 +182,8 @@ class ActorLoop:
         for route, n, answer in self._answers:
             batches[route].append((n, answer))
         self._answers = []
-        for to, n, message in effects:
-            batches[to].append((n, message))
+        for effect in effects:
+            batches[effect.to].append((effect.n, effect.message))
         now_us = self._clock.now().mono_us
         for to, envelopes in batches.items():
             if isinstance(to, bytes):

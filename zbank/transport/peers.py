@@ -48,7 +48,7 @@ class Peers:
 
     def hello(self, route: bytes, message: Hello, now_us: int) -> Welcome | Fault:
         """Begin a session, or say why not."""
-        fault = self._refusal(message)
+        fault = self._hello_refusal(message)
         if fault is not None:
             return fault
         allowed = ON_SERVER[self._role, message.role]
@@ -61,7 +61,7 @@ class Peers:
             self.drop(next(iter(self._sessions)))
         return self._welcome()
 
-    def _refusal(self, message: Hello) -> Fault | None:
+    def _hello_refusal(self, message: Hello) -> Fault | None:
         if message.version != PROTOCOL_VERSION:
             detail = f"this {self._role} speaks protocol version {PROTOCOL_VERSION}, the caller {message.version}"
             return Fault(code="wrong_version", detail=detail + ": install the same zbank on both sides")
@@ -93,11 +93,9 @@ class Peers:
             if now_us - self._sessions[route].heard_us > SILENT_AFTER_US
         ]
 
-    def refuse(self, session: Session | None, message: AnyMessage) -> Fault | None:
-        """Why this message is not taken from this connection; None when it is."""
+    def refusal(self, session: Session | None, message: AnyMessage) -> Fault:
+        """Why this message is not taken from this connection."""
         if session is None:
             return Fault(code="hello_first", detail="say Hello first: this connection is not known (any more)")
-        if type(message) in session.allowed:
-            return None
         detail = f"a {self._role} does not take {type(message).__name__} from a {session.role}"
         return Fault(code="not_for_me", detail=detail)
