@@ -192,7 +192,7 @@ class EntriesPage(Message, frozen=True, tag="entries"):
     cursor: str  #: of the next page; "" = this was the last
 
 
-class Participant(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+class ParticipantInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """One branch's part in a transfer, as the answering actor knows it."""
 
     branch: BranchName
@@ -224,7 +224,7 @@ class TransferInfo(Message, frozen=True, tag="transferinfo"):
     number: int  #: commit number, 0 = none
     at_us: int  #: 0 = not known
     txn: Txn | None
-    participants: tuple[Participant, ...]
+    participants: tuple[ParticipantInfo, ...]
     timeline: tuple[Phase, ...]
 
 

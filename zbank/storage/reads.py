@@ -26,7 +26,7 @@ from zbank.protocol.messages import (
     GetEntries,
     GetTransfer,
     ListAccounts,
-    Participant,
+    ParticipantInfo,
     Phase,
     Read,
     TransferInfo,
@@ -106,7 +106,7 @@ def transfer_info(store: JournalStore, message: GetTransfer) -> TransferInfo:
         number=settled.number,
         at_us=settled.at_us,
         txn=settled.txn,
-        participants=(Participant(name, settled.outcome, "", -1, -1),),
+        participants=(ParticipantInfo(name, settled.outcome, "", -1, -1),),
         timeline=(),
     )
     record = decode_record(source.body) if source else None
@@ -123,7 +123,7 @@ def _unsettled(store: JournalStore, id: bytes) -> TransferInfo:
         return TransferInfo(id, UNKNOWN, None, (), "", "", "", 0, 0, None, (), ())
     content = record.content
     legs: tuple[Leg, ...] = content.legs
-    participants = (Participant(name, "prepared", "yes", -1, -1),)
+    participants = (ParticipantInfo(name, "prepared", "yes", -1, -1),)
     memo, date = content.memo, content.effective_on
     return TransferInfo(id, PENDING, None, legs, content.currency, memo, date, 0, 0, record.txn, participants, ())
 
@@ -150,7 +150,7 @@ def _with_phases(info: TransferInfo, coordinator: str, decided: Decided, ending:
             apply_us = ack.acked_us - decided.decided_us
             timeline.append(Phase("apply", vote.branch, decided.decided_us, ack.acked_us))
         state = "committed" if ack is not None else "prepared"
-        participants.append(Participant(vote.branch, state, "yes", vote.voted_us, apply_us))
+        participants.append(ParticipantInfo(vote.branch, state, "yes", vote.voted_us, apply_us))
     return replace(info, participants=tuple(participants), timeline=tuple(timeline))
 
 

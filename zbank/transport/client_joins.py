@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zbank.ids import format_id
-from zbank.protocol.messages import ABORTED, COMMITTED, PENDING, UNKNOWN, Participant, TransferInfo
+from zbank.protocol.messages import ABORTED, COMMITTED, PENDING, UNKNOWN, ParticipantInfo, TransferInfo
 from zbank.transport.views import TransferResult, TransferView, transfer_view
 
 #: What says more than what. `committed` beats `aborted`: a branch where a txn of the id was voided, or a cancel came too
@@ -51,9 +51,9 @@ def _knowledge(info: TransferInfo) -> tuple[int, int, int]:
     return _WEIGHT.get(info.status, 0), len(info.timeline) + len(info.participants), len(info.legs)
 
 
-def _participants(coordinator: TransferInfo | None, branches: Sequence[TransferInfo]) -> tuple[Participant, ...]:
+def _participants(coordinator: TransferInfo | None, branches: Sequence[TransferInfo]) -> tuple[ParticipantInfo, ...]:
     """By branch: what the branch says of its own state, with the times that the coordinator saw."""
-    found: dict[str, Participant] = {}
+    found: dict[str, ParticipantInfo] = {}
     for info in branches:
         for said in info.participants:
             found[said.branch] = said
@@ -64,5 +64,5 @@ def _participants(coordinator: TransferInfo | None, branches: Sequence[TransferI
         else:
             state, vote = own.state or seen.state, seen.vote or own.vote
             apply_us = max(seen.apply_us, own.apply_us)
-            found[seen.branch] = Participant(seen.branch, state, vote, seen.prepare_us, apply_us)
+            found[seen.branch] = ParticipantInfo(seen.branch, state, vote, seen.prepare_us, apply_us)
     return tuple(found[branch] for branch in sorted(found))

@@ -13,7 +13,7 @@ from zbank.domain.legs import Leg
 from zbank.domain.money import AmountInput, currency, format_amount
 from zbank.domain.refusal import Refusal
 from zbank.ids import format_id
-from zbank.protocol.messages import AccountInfo, EntriesPage, EntryInfo, Participant, Phase, TransferInfo
+from zbank.protocol.messages import AccountInfo, EntriesPage, EntryInfo, ParticipantInfo, Phase, TransferInfo
 
 Json = dict[str, Any]
 
@@ -170,7 +170,7 @@ class TransferView(Struct, frozen=True):
     number: int  #: commit number; 0 = none
     at_us: int  #: 0 = not known
     txn: str  #: the 2PC attempt that settled it or is at work; "" = none
-    participants: tuple[Participant, ...]
+    participants: tuple[ParticipantInfo, ...]
     timeline: tuple[Phase, ...]
     reason: str = ""  #: why more is not known (who did not answer); "" else
 
@@ -223,7 +223,7 @@ def statement_page(branch: str, page: EntriesPage) -> StatementPage:
     return StatementPage(account_view(branch, page.account), entries, page.cursor)
 
 
-def transfer_view(info: TransferInfo, participants: tuple[Participant, ...], at_us: int, reason: str) -> TransferView:
+def transfer_view(info: TransferInfo, participants: tuple[ParticipantInfo, ...], at_us: int, reason: str) -> TransferView:
     """The transfer of an actor's answer, with what the others added to it."""
     return TransferView(
         format_id(info.id),
@@ -279,7 +279,7 @@ def _transfer_json(
     }
 
 
-def _participant_json(participant: Participant) -> Json:
+def _participant_json(participant: ParticipantInfo) -> Json:
     return {
         "branch": participant.branch,
         "state": participant.state,
