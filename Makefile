@@ -3,6 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
+# compat: else a folder named zbank beside a script (this clone, say) would hide the package from that script
+PIP_FLAGS = --quiet --disable-pip-version-check --config-settings editable_mode=compat
 BENCH ?= --work transfer --in-flight 256 --seconds 10
 
 .PHONY: help run test berka bench clean
@@ -29,11 +31,11 @@ clean:  ## remove .venv and all caches; data/ stays
 	find zbank tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install --quiet --disable-pip-version-check -e .
+	.venv/bin/pip install $(PIP_FLAGS) -e .
 	@touch $@
 
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	@touch $@ .venv/installed
 
 .venv/made:

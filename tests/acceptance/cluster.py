@@ -63,6 +63,7 @@ class Cluster:
         self.config = folder / "cluster.toml"
         self.data = folder / "data"
         self.branches = branches
+        self.flags: dict[str, tuple[str, ...]] = {}  #: by actor: more flags of its command
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._spawned: list[subprocess.Popen[str]] = []
         first = free_ports(NAMED_PORTS + len(branches))
@@ -94,18 +95,22 @@ class Cluster:
 
     def start(self, name: str, ready: bool = True) -> None:
         """Start one actor and, unless told otherwise, wait until it answers."""
+        self.spawn_actor(name, "--config", str(self.config), *self.flags.get(name, ()))
+        if ready:
+            self.wait_ready(name)
+
+    def spawn_actor(self, name: str, *flags: str) -> None:
+        """Start an actor by these flags."""
         role = ["coordinator"] if name == "coordinator" else ["branch", "--name", name]
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self.command(*role, "--config", str(self.config)),
+                self.command(*role, *flags),
                 cwd=self.folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        if ready:
-            self.wait_ready(name)
 
     def start_all(self) -> None:
         """Start every actor, then wait for all; ready means that the coordinator knows every branch, too."""

@@ -181,7 +181,7 @@ class TestMoving:
         source = opened(shared_cluster)
         stopped = format_id(new_id())
         assert (
-            f"cancelled: {stopped} never happens" in shared_cluster.cli("cancel", stopped, "--account", source).stdout
+            f"never happens: {stopped}" in shared_cluster.cli("cancel", stopped, "--account", source).stdout
         )
         told = refusal(shared_cluster, "transfer", source, "Delhi/1002", "5", "--id", stopped)
         assert told.startswith("refused: cancelled: ")

@@ -69,8 +69,8 @@ def test_branch_from_the_file(started: Started, config: str) -> None:
             bind="tcp://0.0.0.0:9100",
             coordinator="tcp://10.0.0.1:9000",
             currency="INR",
-            time_zone="Asia/Kolkata",
             data=Path("here"),
+            peers={"Oslo": "tcp://10.0.0.2:9100"},
             preload=True,
         )
     ]
@@ -87,8 +87,8 @@ def test_branch_by_flags_alone(started: Started) -> None:
             bind="tcp://127.0.0.1:9100",
             coordinator="tcp://127.0.0.1:9000",
             currency="INR",
-            time_zone="UTC",
             data=Path("data/Mumbai"),
+            peers={},
             preload=False,
         )
     ]
@@ -97,7 +97,7 @@ def test_branch_by_flags_alone(started: Started) -> None:
 def test_branch_by_all_flags(started: Started) -> None:
     result = run(
         *("branch", "--name", "Oslo", "--host", "0.0.0.0", "--port", "9200", "--advertise", "10.0.0.2", "--preload"),
-        *("--coordinator", "10.0.0.1", "--currency", "NOK", "--time-zone", "Europe/Oslo", "--cluster", "lan"),
+        *("--coordinator", "10.0.0.1", "--currency", "NOK", "--cluster", "lan"),
         *("--data", "/srv/oslo"),
     )
     assert result.exit_code == 0, result.stderr
@@ -109,8 +109,8 @@ def test_branch_by_all_flags(started: Started) -> None:
             bind="tcp://0.0.0.0:9200",
             coordinator="tcp://10.0.0.1:9000",
             currency="NOK",
-            time_zone="Europe/Oslo",
             data=Path("/srv/oslo"),
+            peers={},
             preload=True,
         )
     ]
@@ -165,7 +165,6 @@ def test_coordinator_by_flags(started: Started) -> None:
         (["branch", "--name", "1st"], "'1st' is no branch name"),
         (["branch", "--name", "Coordinator"], "'Coordinator' is the coordinator's"),
         (["branch", "--name", "A", "--currency", "RUPEE"], "RUPEE"),
-        (["branch", "--name", "A", "--time-zone", "Mars/Base"], "'Mars/Base' is no time zone"),
         (["branch", "--name", "A", "--port", "70000"], "70000 is not in the range"),
         (["branch", "--name", "A", "--host", "a b"], "--host: 'tcp://a b:9100' is no address"),
         (["branch", "--name", "A", "--advertise", "tcp://0.0.0.0:9100"], "--advertise: 'tcp://0.0.0.0:9100'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from zbank.protocol.messages import (
 )
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
-from zbank.transport.engine import Engine
+from zbank.transport.engine import Engine, Incoming
 from zbank.transport.links import Link, branch_hello
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
@@ -42,8 +43,8 @@ class BranchSettings(NamedTuple):
     bind: str  #: where it listens
     coordinator: str  #: the coordinator's endpoint
     currency: str
-    time_zone: str  #: IANA name
     data: Path  #: directory of the data file `<name>.db`
+    peers: Mapping[str, str]  #: endpoints of the other branches, as far as the config names them
     preload: bool  #: open the demo accounts in an empty branch
 
 
@@ -64,9 +65,7 @@ def run(settings: BranchSettings) -> int:
 
         def register(coordinator: str) -> Register:
             mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-            info = BranchInfo(
-                settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True
-            )
+            info = BranchInfo(settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True)
             return Register(info, mark.epoch, mark.number)
 
         def connect(endpoint: str) -> Link:
@@ -78,7 +77,9 @@ def run(settings: BranchSettings) -> int:
         hello = branch_hello(settings.cluster, settings.name)
         link = Link(zmq.Context.instance(), settings.coordinator, hello, COORDINATOR, register)
         peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinator))
-        return engine, ActorLoop(engine, peers, router, clock, coordinator=link, connect=connect)
+        return engine, ActorLoop(
+            engine, peers, router, clock, coordinator=link, connect=connect, endpoints=settings.peers
+        )
 
     return serve(settings.data, identity, settings.bind, wire)
 
@@ -91,9 +92,11 @@ def preload(engine: Engine, clock: Clock, branch: str, code: str) -> None:
     if about.accounts > 2:
         return
     unit = currency_of(code)
+    batch: list[Incoming] = []
     for number, whole in PRELOAD:
         amount_minor = whole * 10**unit.exponent
         opening = OpenAccount(id_from_key(f"preload/{branch}/{number}/open"), number, "Demo", code, 0)
         legs = (Leg(branch, CASH, -amount_minor), Leg(branch, number, amount_minor))
         deposit = Transfer(id_from_key(f"preload/{branch}/{number}/deposit"), legs, code, "opening balance")
-        engine.turn([(teller, 0, opening), (teller, 0, deposit)], clock.now())
+        batch += [(teller, 0, opening), (teller, 0, deposit)]
+    engine.turn(batch, clock.now())  # one force: a branch with some of it would count as filled

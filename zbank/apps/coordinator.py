@@ -41,8 +41,8 @@ def run(settings: CoordinatorSettings) -> int:
         def build(thrown_away: Machine | None) -> Machine:
             state = CoordinatorState(NAME)
             state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
-            last_n = thrown_away.last_n if isinstance(thrown_away, Coordinator) else 0
-            return Coordinator(state, last_n=last_n, configured=settings.branches)
+            before = thrown_away if isinstance(thrown_away, Coordinator) else None
+            return Coordinator(state, before=before, configured=settings.branches)
 
         def refuse(message: Register) -> Fault | None:
             assert isinstance(engine.machine, Coordinator)

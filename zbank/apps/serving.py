@@ -25,10 +25,10 @@ EXIT_USAGE = 2  # starting again without a change does not help
 log = logging.getLogger("zbank")
 
 
-class PortTaken(ZbankError):
+class CannotListen(ZbankError):
     """The address to listen on is in use, or not one of this machine's."""
 
-    code = "port_taken"
+    code = "cannot_listen"
 
 
 Wire = Callable[[JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
@@ -47,7 +47,7 @@ def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
         engine.close()
         router.close()
         log.info("%s stopped", identity)
-    except (ForeignStore, CorruptStore, FenceLost, PortTaken) as error:
+    except (ForeignStore, CorruptStore, FenceLost, CannotListen) as error:
         return _failed(error, EXIT_USAGE)
     except StoreError as error:
         return _failed(error, EXIT_FAILED)
@@ -63,10 +63,14 @@ def _listen(context: zmq.Context[zmq.Socket[bytes]], bind: str, identity: Identi
     try:
         return make_router(context, bind)
     except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            cure = "end what uses the port, or change"
+        else:
+            cure = "this machine has no such address: change"
         section = "coordinator" if identity.role == "coordinator" else f"branches.{identity.name}"
-        raise PortTaken(
-            f"{identity} cannot listen at {bind}: {error.strerror}; end what uses the port, or change endpoint (or bind) of "
-            f"[{section}] in the config file, or --port"
+        raise CannotListen(
+            f"{identity} cannot listen at {bind}: {error.strerror}; {cure} endpoint (or bind) of "
+            f"[{section}] in the config file, or --host and --port"
         ) from error
 
 

@@ -6,7 +6,7 @@ whose other side is at another branch is posted against `clearing` (DESIGN §2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from zbank.domain.account import CLOSED, FROZEN, Account
 from zbank.domain.legs import CLEARING, MAX_MINOR, Leg
@@ -66,12 +66,14 @@ class Book:
             if account.status != "open":
                 return self._not_open(account)
             if amount_minor < 0:
+                if account.held_minor - amount_minor > MAX_MINOR:
+                    return self._too_large(number)
                 if account.is_system:
                     if account.balance_minor - account.held_minor + amount_minor < -MAX_MINOR:
                         return self._too_large(number)
                 elif account.available_minor + amount_minor < 0:
                     return self._insufficient(account, -amount_minor)
-            elif account.balance_minor + account.incoming_minor + amount_minor > MAX_MINOR:
+            elif max(account.balance_minor, 0) + account.incoming_minor + amount_minor > MAX_MINOR:
                 return self._too_large(number)
         return None
 
@@ -95,15 +97,26 @@ class Book:
                 account.incoming_minor -= amount_minor
                 assert account.incoming_minor >= 0, f"more released than promised on {number}"
 
-    def post(self, movements: Iterable[Movement]) -> list[Entry]:
-        """Do movements that passed `check` (or were held and released); gives each with the balance after it."""
+    def post(self, movements: Sequence[Movement]) -> list[Entry]:
+        """Do movements that passed `check` (or were held and released); gives each with the balance after it.
+
+        They are done in their order, but for one that would take a balance out of 63 bits on the way: it waits for the
+        other movement of its account that makes room (`check` saw to it that there is one).
+        """
         entries = []
         total = 0
-        for number, amount_minor in movements:
+        waiting = list(movements)
+        for number, amount_minor in waiting:
             account = self.accounts[number]
-            account.balance_minor += amount_minor
+            balance_minor = account.balance_minor + amount_minor
+            if not -MAX_MINOR <= balance_minor <= MAX_MINOR:
+                # Each pass over what waits does one movement at least.
+                assert len(waiting) <= len(movements) ** 2, f"the balance of {number} would leave 63 bits"
+                waiting.append((number, amount_minor))
+                continue
+            account.balance_minor = balance_minor
             total += amount_minor
-            entries.append((number, amount_minor, account.balance_minor))
+            entries.append((number, amount_minor, balance_minor))
         assert total == 0, f"a posting of {total} minor units would unbalance {self.branch}"
         return entries
 

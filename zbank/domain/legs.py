@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -70,6 +71,18 @@ def check_legs(legs: Sequence[Leg]) -> None:
         raise InvalidInput(f"both sides of the transfer are {first.account}: give two different accounts")
     if total != 0:
         raise InvalidAmount(f"the legs of a transfer sum to zero, these sum to {total} minor units")
+
+
+def check_date(text: str) -> None:
+    """Raise InvalidInput unless this is a day as YYYY-MM-DD, or ""."""
+    if not text:
+        return
+    try:
+        valid = date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidInput(f"{text!r} is no day: write it as 2026-01-31")
 
 
 def branches_of(legs: Iterable[Leg]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from msgspec import msgpack
 
 from zbank.domain.account import STATUSES, Account, check_account_number
 from zbank.domain.legs import MAX_MINOR, SYSTEM_NUMBERS
-from zbank.domain.refusal import ACCOUNT_EXISTS, CURRENCY_MISMATCH, SYSTEM_ACCOUNT, Refusal
+from zbank.domain.refusal import ACCOUNT_EXISTS, CURRENCY_MISMATCH, LIMIT_EXCEEDED, SYSTEM_ACCOUNT, Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol.branch_state import BranchState
+from zbank.protocol.branch_state import GIVEN_DIGITS, BranchState
 from zbank.protocol.machine import CONFLICTING_ID, fault_of
 from zbank.protocol.messages import (
     ABORTED,
@@ -24,7 +24,7 @@ from zbank.protocol.messages import (
     Opened,
     Outcome,
 )
-from zbank.protocol.outcomes import fits, outcome_of
+from zbank.protocol.outcomes import replay
 from zbank.protocol.records import AccountChanged, AccountOpened, Record, Refused
 
 Answered = tuple[Record | None, AnyMessage]
@@ -37,7 +37,7 @@ def open_account(state: BranchState, caller: str, message: OpenAccount, at_us: i
     digest = _digest(message.number, message.owner, message.currency, message.overdraft_limit_minor)
     replayed = _replay(state, message.id, digest, caller)
     if replayed is not None:
-        return None, replayed
+        return None, _with_account(state, replayed)
     number = message.number or str(state.next_number)
     currency = message.currency or state.book.currency_code
     try:
@@ -48,6 +48,8 @@ def open_account(state: BranchState, caller: str, message: OpenAccount, at_us: i
     refusal = None
     if number in SYSTEM_NUMBERS:
         refusal = Refusal(SYSTEM_ACCOUNT, f"{name} is a name the bank keeps for itself")
+    elif not message.number and len(number) > GIVEN_DIGITS:
+        refusal = Refusal(LIMIT_EXCEEDED, f"{state.name} has no more numbers to give: choose one")
     elif number in state.book.accounts:
         refusal = Refusal(ACCOUNT_EXISTS, f"there is an account {name} already")
     elif currency != state.book.currency_code:
@@ -117,17 +119,20 @@ def _digest(*content: str | int) -> bytes:
     return sha256(_encode(content)).digest()[:16]
 
 
-def _replay(state: BranchState, id: bytes, digest: bytes, caller: str) -> AnyMessage | None:
+def _replay(state: BranchState, id: bytes, digest: bytes, caller: str) -> Outcome | Fault | None:
     """The answer to an id that stands for something already; None for a fresh one."""
     settled = state.settled.get(id)
     if settled is None:
         return CONFLICTING_ID if id in state.prepared else None
-    if not fits(settled, digest, caller):
-        return CONFLICTING_ID
-    account = state.book.accounts.get(settled.detail) if settled.outcome == COMMITTED else None
-    if account is not None:
-        return Opened(id, account_info(account), True)
-    return outcome_of(settled, replayed=True)
+    return replay(settled, digest, caller)
+
+
+def _with_account(state: BranchState, replayed: Outcome | Fault) -> AnyMessage:
+    """A repeated opening shows its account, as it stands now."""
+    if isinstance(replayed, Fault) or replayed.status != COMMITTED:
+        return replayed
+    account = state.book.accounts[state.settled[replayed.id].detail]
+    return Opened(replayed.id, account_info(account), True)
 
 
 def _refused(id: bytes, digest: bytes, caller: str, refusal: Refusal, at_us: int) -> Answered:

@@ -30,7 +30,7 @@ from zbank.protocol.records import (
 )
 
 FIRST_NUMBER = 1001
-MAX_GIVEN_NUMBER = 10**17
+GIVEN_DIGITS = 17  #: numbers that a branch gives have at most so many; longer ones are of people's own choosing
 ACCOUNTS_IN_MEMORY = 50_000
 SETTLED_IN_MEMORY = 50_000
 
@@ -149,7 +149,7 @@ class BranchState:
         )
         self._changed.add(record.number)
         self.account_count += 1
-        if record.number.isdecimal() and len(record.number) <= 17:
+        if record.number.isdecimal() and len(record.number) <= GIVEN_DIGITS:
             self.next_number = max(self.next_number, int(record.number) + 1)
         if record.id:
             self._settle(record.id, record.digest, record.caller, COMMITTED, detail=record.number)

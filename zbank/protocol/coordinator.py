@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from zbank.clock import Now
 from zbank.domain.account import Account
-from zbank.domain.legs import branches_of, check_legs, content_digest
+from zbank.domain.legs import branches_of, check_date, check_legs, content_digest
 from zbank.errors import FenceLost, InvalidInput
 from zbank.protocol.attempts import Attempt
 from zbank.protocol.collecting import BUSY_RETRY_MS, Collector
@@ -67,19 +67,20 @@ class Coordinator(Machine):
 
     role: ClassVar[str] = COORDINATOR
 
-    def __init__(self, state: CoordinatorState, *, last_n: int = 0, configured: Collection[str] = ()) -> None:
-        """`last_n` carries the txn numbers on when the state was rebuilt within one epoch."""
+    def __init__(
+        self, state: CoordinatorState, *, before: Coordinator | None = None, configured: Collection[str] = ()
+    ) -> None:
+        """`before` is the machine that was thrown away within this epoch (T2): its txn numbers are never used again, and
+        the branches that were there still are."""
         super().__init__(state)
         self.state = state
         self.directory = Directory(state, configured)
         self._finisher = Finisher(self.time)
-        self._collector = Collector(state, self._finisher, last_n)
-        self._forwarder = Forwarder()
-
-    @property
-    def last_n(self) -> int:
-        """The number of the last txn begun in this epoch."""
-        return self._collector.last_n
+        last_n = before._collector.last_n if before else 0
+        self._collector: Collector = Collector(state, self._finisher, last_n)
+        self._forwarder: Forwarder = before._forwarder if before else Forwarder()
+        if before is not None:
+            self.directory.carry_on(before.directory)
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add the ids whose decision the message asks about."""
@@ -120,6 +121,7 @@ class Coordinator(Machine):
         legs = message.legs
         try:
             check_legs(legs)
+            check_date(message.effective_on)
         except InvalidInput as error:
             return _told(sender, n, fault_of(error))
         names = branches_of(legs)
@@ -127,7 +129,7 @@ class Coordinator(Machine):
             fault = self.directory.unavailable(names)
             if fault is not None:
                 return _told(sender, n, fault)
-            return self._forwarder.forward(sender, n, message, names[0], now)
+            return self._forwarder.forward(sender, n, message, names[0], self.state.epoch, now)
         digest = content_digest(legs, message.currency, message.memo, message.effective_on)
         running = self._collector.get(message.id) or self._finisher.get(message.id)
         if running is not None:

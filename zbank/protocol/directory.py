@@ -22,6 +22,12 @@ class Directory:
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
 
+    def carry_on(self, before: Directory) -> None:
+        """Know who was there before the state was rebuilt: nobody registers again for that."""
+        self._epochs = before._epochs
+        self.up = before.up
+        self.behind = before.behind
+
     def unavailable(self, names: Iterable[str]) -> Fault | None:
         """Why a transfer between these branches cannot begin now; None when it can."""
         for name in names:
@@ -67,7 +73,7 @@ class Directory:
             return Step(None, (Effect(sender.address, n, self._registered(self._state.branches)),))
         listed = {**self._state.branches, info.name: joined}
         registered = self._registered(listed)
-        effects = [Effect(name, 0, registered) for name in self.up if name != sender.address]
+        effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
     def answer(self) -> messages.Directory:

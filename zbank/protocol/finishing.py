@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from zbank.clock import Now
@@ -20,7 +22,7 @@ class Finishing(Struct):
     """A decided commit whose acks are not all in. Times are monotonic microseconds."""
 
     decision: OpenDecision
-    unacked: set[str]
+    unacked: list[str]  #: branches, in order: a run repeats itself exactly
     acks: list[BranchAck]
     waiters: list[Waiter]
     request_us: int  #: -1 when the request was before a restart
@@ -47,7 +49,7 @@ class Finisher:
         """Send a decision for the first time (in this term of office)."""
         finishing = Finishing(
             decision=decision,
-            unacked=set(branches_of(decision.content.legs)),
+            unacked=list(branches_of(decision.content.legs)),
             acks=[],
             waiters=waiters,
             request_us=request_us,
@@ -61,7 +63,7 @@ class Finisher:
         """A branch has applied it; the last ack tells the client."""
         if branch not in finishing.unacked:
             return NOTHING
-        finishing.unacked.discard(branch)
+        finishing.unacked.remove(branch)
         acked_us = now.mono_us - finishing.request_us if finishing.request_us >= 0 else -1
         finishing.acks.append(BranchAck(branch, acked_us, position.turn_us if position else 0))
         if finishing.unacked:
@@ -101,7 +103,7 @@ class Finisher:
         return [Effect(address, n, outcome) for address, n in finishing.waiters]
 
 
-def _commits(finishing: Finishing, branches: set[str]) -> list[Effect]:
+def _commits(finishing: Finishing, branches: Collection[str]) -> list[Effect]:
     decision = finishing.decision
     commit = Commit(decision.txn, decision.id, decision.number)
     return [Effect(branch, 0, commit) for branch in finishing.unacked if branch in branches]

@@ -10,6 +10,7 @@ from zbank.protocol.messages import Fault, Forward, Outcome, Transfer
 FORWARD_LIMIT_US = 10_000_000
 MAX_FORWARDS = 20_000
 BUSY_RETRY_MS = 100
+EPOCH_SHIFT = 32  #: an epoch forwards fewer than 2**32 requests
 
 
 class Forwarder:
@@ -19,12 +20,12 @@ class Forwarder:
         self._waiting: dict[int, tuple[Waiter, int]] = {}  #: by number, oldest first: the client, when to forget it
         self._last = 0
 
-    def forward(self, sender: Sender, n: int, message: Transfer, branch: str, now: Now) -> Step:
-        """Hand it on."""
+    def forward(self, sender: Sender, n: int, message: Transfer, branch: str, epoch: int, now: Now) -> Step:
+        """Hand it on. The number is of this epoch, so that a late answer of an earlier one is nobody's."""
         if len(self._waiting) >= MAX_FORWARDS:
             busy = Fault(code="busy", detail="too many requests are being handed on", retry_after_ms=BUSY_RETRY_MS)
             return Step(None, (Effect(sender.address, n, busy),))
-        self._last += 1
+        self._last = max(self._last, epoch << EPOCH_SHIFT) + 1
         self._waiting[self._last] = (sender.address, n), now.mono_us + FORWARD_LIMIT_US
         return Step(None, (Effect(branch, self._last, Forward(sender.caller, message)),))
 

@@ -13,19 +13,19 @@ from zbank.protocol.messages import InDoubt, Inquiry, Txn
 
 INQUIRE_AFTER_US = 2_000_000  #: prepared for longer: in doubt
 INQUIRE_EVERY_US = 1_000_000
-ASK_OTHERS_AFTER_US = 5_000_000  #: in doubt for longer and the coordinator silent: ask the other participants
+ASK_OTHERS_AFTER_US = 5_000_000  #: in doubt for longer and the coordinator not there: ask the other participants
 MAX_INQUIRIES_A_ROUND = 1_000
 MAX_IN_DOUBT_TOLD = 100
 
 
 class Inquirer:
-    """The memory of an inquiring branch: since when it knows each prepared txn, and which coordinators are silent."""
+    """The memory of an inquiring branch: since when it knows each prepared txn, and which coordinators are there."""
 
     def __init__(self, state: BranchState) -> None:
         self._state = state
         self._since_us: dict[Txn, int] = {}  #: monotonic
         self._asked_us: int = 0
-        self.silent: set[str] = set()
+        self.up: set[str] = set()  #: coordinators that this branch is registered with
 
     def due(self, now: Now) -> list[Effect]:
         """The inquiries to send now."""
@@ -39,14 +39,14 @@ class Inquirer:
             if age_us < INQUIRE_AFTER_US or len(effects) >= MAX_INQUIRIES_A_ROUND:
                 break  # the oldest come first
             effects.append(self._ask(held.txn.coordinator, held))
-            if age_us >= ASK_OTHERS_AFTER_US and held.txn.coordinator in self.silent:
+            if age_us >= ASK_OTHERS_AFTER_US and held.txn.coordinator not in self.up:
                 others = branches_of(held.content.legs)
                 effects.extend(self._ask(branch, held) for branch in others if branch != self._state.name)
         return effects
 
     def ask_all(self, coordinator: str) -> list[Effect]:
         """A coordinator is there (again): ask it about everything it left in doubt here."""
-        self.silent.discard(coordinator)
+        self.up.add(coordinator)
         held = [held for held in self._state.prepared.values() if held.txn.coordinator == coordinator]
         return [self._ask(coordinator, txn) for txn in held]
 

@@ -9,6 +9,7 @@ from zbank.domain.book import branch_movements
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Wanted
 from zbank.protocol.messages import (
+    COMMITTED,
     Abort,
     AnyMessage,
     Cancel,
@@ -86,6 +87,9 @@ def _cancel(state: BranchState, message: Cancel, wanted: Wanted) -> None:
 def _account_request(state: BranchState, message: OpenAccount | ChangeAccount, wanted: Wanted) -> None:
     _id(state, message.id, wanted)
     _accounts(state, [message.number], wanted)
+    settled = state.settled.get(message.id)
+    if settled is not None and settled.outcome == COMMITTED:  # a repeated opening shows its account
+        _accounts(state, [settled.detail], wanted)
 
 
 def _account(state: BranchState, message: GetAccount, wanted: Wanted) -> None:

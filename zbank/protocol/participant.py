@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import check_legs, content_digest, home_branch
+from zbank.domain.legs import check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
 from zbank.protocol import accounts, needs
@@ -43,6 +43,7 @@ from zbank.protocol.messages import (
     BUSY,
     COMMITTED,
     CONFLICT,
+    COORDINATOR,
     KNOWN,
     OCCUPIED,
     PENDING,
@@ -166,6 +167,7 @@ class Participant(Machine):
         legs = message.legs
         try:
             check_legs(legs)
+            check_date(message.effective_on)
         except InvalidInput as error:
             return self._answer(sender, n, fault_of(error))
         for leg in legs:
@@ -283,10 +285,10 @@ class Participant(Machine):
         held = state.prepared.get(message.id)
         if held is not None and held.txn == message.txn:
             ack = Ack(message.txn, message.id, state.seq + 1)
-            return self._answer(sender, n, ack, Committed(message.id, message.txn, message.number))
+            return self._acknowledge(sender, n, ack, Committed(message.id, message.txn, message.number))
         settled = state.settled.get(message.id)
         if settled is not None and settled.txn == message.txn and settled.outcome == COMMITTED:
-            return self._answer(sender, n, Ack(message.txn, message.id, settled.seq))
+            return self._acknowledge(sender, n, Ack(message.txn, message.id, settled.seq))
         self.alarms["mismatch"] = f"{message.txn} was committed elsewhere and is not prepared here: needs an operator"
         return NOTHING
 
@@ -299,16 +301,22 @@ class Participant(Machine):
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
             outcome = outcome_of(settled, replayed=True)
             conflict = message.refusal is not None and not fits(settled, message.digest, message.caller)
-            return self._answer(sender, n, Ack(message.txn, id, state.seq, outcome=None if conflict else outcome))
+            return self._acknowledge(sender, n, Ack(message.txn, id, state.seq, outcome=None if conflict else outcome))
         if held is not None and held.txn != message.txn and message.refusal is not None:
-            return self._answer(sender, n, Ack(message.txn, id, state.seq, other=held.txn))
+            return self._acknowledge(sender, n, Ack(message.txn, id, state.seq, other=held.txn))
         if message.refusal is None and message.txn in state.tombstones:
-            return self._answer(sender, n, Ack(message.txn, id, state.seq))
+            return self._acknowledge(sender, n, Ack(message.txn, id, state.seq))
         told = None
         if message.refusal is not None:
             told = Outcome(id, ABORTED, message.refusal, 0, self.label_us(now), False, True)
         record = Aborted(id, message.txn, message.refusal, message.digest, message.caller)
-        return self._answer(sender, n, Ack(message.txn, id, state.seq + 1, outcome=told), record)
+        return self._acknowledge(sender, n, Ack(message.txn, id, state.seq + 1, outcome=told), record)
+
+    def _acknowledge(self, sender: Sender, n: int, ack: Ack, record: Record | None = None) -> Step:
+        """Acks are for the coordinator; a participant that only passed the decision on (P8) does not wait for one."""
+        if sender.role != COORDINATOR:
+            return Step(record)
+        return self._answer(sender, n, ack, record)
 
     def _inquiry(self, sender: Sender, n: int, message: Inquiry, now: Now) -> Step:
         """Another participant is in doubt (P8). A branch that never voted voids the txn, and so may answer abort."""
@@ -340,7 +348,7 @@ class Participant(Machine):
 
     def peer_down(self, name: str) -> None:
         """A coordinator is silent: others will be asked."""
-        self._inquirer.silent.add(name)
+        self._inquirer.up.discard(name)
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this branch does."""

@@ -10,9 +10,9 @@ from zbank.domain.account import parse_account
 from zbank.domain.money import AmountInput
 from zbank.errors import NoAnswer, ZbankError
 from zbank.ids import format_id
-from zbank.protocol.messages import Cancel, GetTransfer, TransferInfo
+from zbank.protocol.messages import BRANCH, Cancel, GetTransfer, TransferInfo
 from zbank.transport import client_input as given
-from zbank.transport.client_base import ClientBase, as_it_is
+from zbank.transport.client_base import LONE_SURVEY_S, ClientBase, as_it_is
 from zbank.transport.client_input import Day, Id, Sides
 from zbank.transport.client_joins import join_cancels, join_transfers
 from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
@@ -206,7 +206,8 @@ class MoneyClient(ClientBase):
         silent: list[str] = []
         coordinator: TransferInfo | None = None
         if self._routes.coordinator_endpoint:
-            wait = self._ask(THE_COORDINATOR, GetTransfer(id_16), TransferInfo, as_it_is, limit_us)
+            most_us = self._survey_us(LONE_SURVEY_S) if self._contact().role == BRANCH else limit_us
+            wait = self._ask(THE_COORDINATOR, GetTransfer(id_16), TransferInfo, as_it_is, most_us)
             coordinator = _info_or_none(wait, "the coordinator", silent)
         branches = [
             info

@@ -17,8 +17,10 @@ from zbank.protocol.fold import Row
 from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
 from zbank.protocol.messages import (
     BRANCH,
+    AccountsPage,
     Ack,
     AnyMessage,
+    EntriesPage,
     Fault,
     GetEntries,
     GetStatus,
@@ -26,6 +28,7 @@ from zbank.protocol.messages import (
     ListAccounts,
     Position,
     Read,
+    Request,
     Vote,
 )
 from zbank.protocol.records import Record
@@ -35,6 +38,8 @@ from zbank.storage.sqlite import JournalStore
 POST_EVERY_ROWS = 4096
 REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
+MAX_TURN_READ_ROWS = 20_000  #: of pages, in one turn: a small frame can ask for millions; `busy` is told for more
+BUSY = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
 NO_ROOM = Fault(
     code="storage_full",
     detail="the disk is full: not done, or not known; the same id may be sent again when there is room",
@@ -85,6 +90,8 @@ class Engine:
             for row, record in zip(chunk, records, strict=True):
                 machine.fold.apply(row.seq, row.epoch, row.at_us, record)
         machine.resume(self._clock.now())
+        if thrown_away is not None:
+            machine.alarms.update(thrown_away.alarms)
         self._seq = store.seq
         self._chain = store.chain
         return machine
@@ -115,8 +122,7 @@ class Engine:
             self._force()
         except StorageFull:
             return self._declined(batch)
-        for sender, n, message in reads:
-            effects.append(Effect(sender.address, n, self._answer(message, now)))
+        effects.extend(self._answers(reads, now))
         if machine.role == BRANCH:
             effects = self._positions(effects, now) + effects
         machine.fold.trim()
@@ -197,9 +203,27 @@ class Engine:
             raise
 
     def _declined(self, batch: Sequence[Incoming]) -> list[Effect]:
+        """The answers to a batch that was rolled back; whoever asked something is told at once, not left to wait."""
         effects: list[Effect] = []
         for sender, n, message in batch:
-            effects.extend(self.machine.decline(sender, n, message, NO_ROOM))
+            declined = self.machine.decline(sender, n, message, NO_ROOM)
+            if not declined and isinstance(message, Request):
+                declined = (Effect(sender.address, n, NO_ROOM),)
+            effects.extend(declined)
+        return effects
+
+    def _answers(self, reads: Sequence[tuple[Sender, int, Read | GetStatus]], now: Now) -> list[Effect]:
+        """Answer a turn's reads, as far as its limit of rows goes."""
+        effects: list[Effect] = []
+        rows = 0
+        for sender, n, message in reads:
+            paged = isinstance(message, ListAccounts | GetEntries)
+            answer = BUSY if paged and rows >= MAX_TURN_READ_ROWS else self._answer(message, now)
+            if isinstance(answer, AccountsPage):
+                rows += len(answer.accounts)
+            elif isinstance(answer, EntriesPage):
+                rows += len(answer.entries)
+            effects.append(Effect(sender.address, n, answer))
         return effects
 
     def _answer(self, message: Read | GetStatus, now: Now) -> AnyMessage:
@@ -224,7 +248,7 @@ class Engine:
 
     def _positions(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Where the journal stands, ahead of each batch of votes and acks (P11)."""
-        coordinators = {effect.to for effect in effects if type(effect.message) in _POSITIONED}
+        coordinators = dict.fromkeys(effect.to for effect in effects if type(effect.message) in _POSITIONED)
         if not coordinators:
             return []
         turn_us = self._clock.now().mono_us - now.mono_us

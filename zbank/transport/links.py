@@ -66,7 +66,7 @@ class Link:
         self._heard_us: int | None = None
         self._sent_us = 0
         self._beat_us = 0
-        self._complaint = ""
+        self.complaint = ""  #: why the link does not come up, as last said in the log; "" = nothing is wrong
         self.socket = make_dealer(context, endpoint)
 
     def send(self, envelopes: list[Envelope], now_us: int) -> None:
@@ -111,8 +111,10 @@ class Link:
             self._welcome(message, now_us)
             return True
         if isinstance(message, Registered):
+            if self.state != UP:  # else it is news of the directory
+                log.info("registered with the %s at %s", self.role, self.endpoint)
             self.state = UP
-            self._complaint = ""
+            self.complaint = ""
             return False
         if isinstance(message, Fault):
             self._fault(message, now_us)
@@ -142,8 +144,8 @@ class Link:
         self._complain(f"{self.endpoint}: {message.code}: {message.detail}")
 
     def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
+        if text != self.complaint:
+            self.complaint = text
             log.error(text)
 
     def tick(self, now_us: int) -> bool:
@@ -153,6 +155,9 @@ class Link:
         silent = now_us - self._heard_us > SILENT_AFTER_US
         if silent:
             was_up = self.state == UP
+            if not was_up:
+                hint = "check the address, the port and the firewall"
+                self._complain(f"no answer from {self.endpoint}: is the {self.role} running there? If so, {hint}")
             self.close()
             self.socket = make_dealer(self._context, self.endpoint)
             self.state = GREETING

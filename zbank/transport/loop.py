@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
 import zmq
@@ -19,21 +19,26 @@ from zbank.errors import BadFrame
 from zbank.protocol.codec import decode_batch, encode_frames
 from zbank.protocol.machine import Address, Effect
 from zbank.protocol.messages import (
+    CLIENT,
     AnyMessage,
     Beat,
-    BranchInfo,
     Fault,
     Hello,
     Register,
     Registered,
 )
-from zbank.transport.engine import Engine, Incoming
+from zbank.transport.engine import BUSY, Engine, Incoming
 from zbank.transport.links import Link
 from zbank.transport.peers import Peers, Session
 
 TICK_MS = 100
-MAX_TURN_MESSAGES = 4096  #: drained for one turn; the rest waits in ZeroMQ's queues, and then in the senders'
+TURN_MESSAGES = 256  #: decided and forced together; smaller turns let the stages of a 2PC overlap, larger ones force less
+MAX_DRAIN_MESSAGES = 8192  #: taken on at once; clients are told `busy` for more
+MAX_DRAIN_FRAMES = 4096  #: drained at once; the rest waits in ZeroMQ's queues, and then in the senders'
+MAX_TURN_ANSWERS = 16_384  #: that need no turn (faults, `busy`): with so many to send nothing more is drained
 MAX_PEER_LINKS = 64
+MAX_REFUSED = 100  #: branches whose refusal is remembered
+DROPPED_EVERY_US = 1_000_000
 GC_THRESHOLDS = (50_000, 20, 100)  #: hardly anything here forms cycles; looking for them cost up to a tenth of a turn
 
 log = logging.getLogger("zbank")
@@ -51,10 +56,12 @@ class ActorLoop:
         *,
         coordinator: Link | None = None,
         connect: Callable[[str], Link] | None = None,
+        endpoints: Mapping[str, str] | None = None,
         refuse_registration: Callable[[Register], Fault | None] | None = None,
     ) -> None:
-        """A branch has a link to its `coordinator`, and `connect`s to other branches when it must ask them. A coordinator
-        says by `refuse_registration` which branches it does not take."""
+        """A branch has a link to its `coordinator`, and `connect`s to other branches when it must ask them: `endpoints` are
+        those it knows before the coordinator tells. A coordinator says by `refuse_registration` which it does not take.
+        """
         self._engine = engine
         self._peers = peers
         self._router = router
@@ -63,12 +70,14 @@ class ActorLoop:
         self._connect = connect
         self._refuse_registration = refuse_registration
         self._links: dict[str, Link] = {}  #: to other branches, by name
-        self._directory: dict[str, BranchInfo] = {}
+        self._endpoints = dict(endpoints or {})  #: of other branches, by name
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
         self._refused: dict[str, str] = {}  #: by branch: why it cannot register
         self._stopping = False
         self._next_tick_us = 0
+        self._dropped_answers = 0  #: not told in the log yet
+        self._dropped_told_us = 0
         self._answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
@@ -91,14 +100,13 @@ class ActorLoop:
         self._poll()
         now = self._clock.now()
         batch = self._drain(now.mono_us)
-        effects: list[Effect] = []
-        if batch:
-            effects = self._engine.turn(batch, now)
+        for first in range(0, len(batch), TURN_MESSAGES):
+            self._send(self._engine.turn(batch[first : first + TURN_MESSAGES], self._clock.now()))
         if now.mono_us >= self._next_tick_us:
             self._next_tick_us = now.mono_us + TICK_MS * 1000
-            effects += self._tick()
-        if effects or self._answers:
-            self._send(effects)
+            self._send(self._tick())
+        elif self._answers:
+            self._send(())
         self._engine.maintain()
 
     def _poll(self) -> None:
@@ -108,7 +116,7 @@ class ActorLoop:
         for socket, _ in list(self._poller.sockets):
             if socket.closed:
                 self._poller.unregister(socket)
-        wait_ms = max(0, (self._next_tick_us - self._clock.now().mono_us) // 1000)
+        wait_ms = max(0, -((self._clock.now().mono_us - self._next_tick_us) // 1000))  # rounded up: no idle spinning
         self._poller.poll(min(wait_ms, TICK_MS))
 
     def _all_links(self) -> list[Link]:
@@ -121,11 +129,13 @@ class ActorLoop:
         """All that waits, up to the turn's limit."""
         batch: list[Incoming] = []
         for link in self._all_links():
-            batch += link.receive(now_us, MAX_TURN_MESSAGES - len(batch))
+            batch += link.receive(now_us, MAX_DRAIN_MESSAGES - len(batch))
         for _, _, message in batch:
             if isinstance(message, Registered):
-                self._directory = {info.name: info for info in message.branches}
-        while len(batch) < MAX_TURN_MESSAGES:
+                self._endpoints.update((info.name, info.endpoint) for info in message.branches)
+        for _ in range(MAX_DRAIN_FRAMES):
+            if len(self._answers) >= MAX_TURN_ANSWERS:
+                break
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -155,6 +165,8 @@ class ActorLoop:
             elif type(message) is Beat:
                 if not message.answer:
                     self._answers.append((route, n, Beat(True)))
+            elif len(batch) >= MAX_DRAIN_MESSAGES and session.role == CLIENT:
+                self._answers.append((route, n, BUSY))
             elif type(message) is not Register or self._registers(route, session, n, message):
                 batch.append((session.sender, n, message))
 
@@ -165,14 +177,22 @@ class ActorLoop:
         if fault is None and message.info.name != session.name:
             fault = Fault(code="malformed", detail=f"{session.name} cannot register as {message.info.name}")
         if fault is not None:
-            if self._refused.get(session.name) != fault.detail:  # it asks again and again: say it once
-                self._refused[session.name] = fault.detail
-                log.error("branch %s is refused: %s", session.name, fault.detail)
+            self._refuse(session.name, fault)
             self._answers.append((route, n, fault))
             return False
-        self._refused.pop(session.name, None)
+        if self._refused.pop(session.name, None) is not None:
+            self._engine.machine.alarms.pop(f"refused {session.name}", None)
         self._peers.bind(route, session)
         return True
+
+    def _refuse(self, name: str, fault: Fault) -> None:
+        """It asks again and again: say it once in the log, and in the status until it is taken."""
+        if self._refused.get(name) == fault.detail or len(self._refused) >= MAX_REFUSED:
+            return
+        self._refused[name] = fault.detail
+        text = f"branch {name} is refused: {fault.detail}"
+        log.error(text)
+        self._engine.machine.alarms[f"refused {name}"] = text
 
     # --- out -------------------------------------------------------------------------------------------------------
 
@@ -203,9 +223,9 @@ class ActorLoop:
 
     def _link(self, name: str) -> Link | None:
         link = self._links.get(name)
-        info = self._directory.get(name)
-        if link is None and info is not None and self._connect is not None and len(self._links) < MAX_PEER_LINKS:
-            link = self._links[name] = self._connect(info.endpoint)
+        endpoint = self._endpoints.get(name)
+        if link is None and endpoint is not None and self._connect is not None and len(self._links) < MAX_PEER_LINKS:
+            link = self._links[name] = self._connect(endpoint)
             link.used_us = self._clock.now().mono_us
         return link
 
@@ -214,11 +234,20 @@ class ActorLoop:
             for body in encode_frames(envelopes):
                 self._router.send_multipart((route, body), zmq.NOBLOCK)
         except zmq.Again:
-            log.warning("a peer does not read its answers: %d are dropped", len(envelopes))
+            self._dropped(len(envelopes))
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self._lost(route)
+
+    def _dropped(self, count: int) -> None:
+        """A peer does not read. Who never reads must not fill the log either: one line a second for all of them."""
+        self._dropped_answers += count
+        now_us = self._clock.now().mono_us
+        if now_us - self._dropped_told_us >= DROPPED_EVERY_US:
+            log.warning("%d answers are dropped: a peer does not read them", self._dropped_answers)
+            self._dropped_told_us = now_us
+            self._dropped_answers = 0
 
     def _lost(self, route: bytes) -> None:
         name = self._peers.drop(route)
@@ -232,9 +261,8 @@ class ActorLoop:
         now = self._clock.now()
         for route in self._peers.silent(now.mono_us):
             self._lost(route)
-        if self._coordinator is not None and self._coordinator.tick(now.mono_us):
-            log.warning("coordinator %s is silent: local work goes on", self._coordinator.name)
-            self._engine.machine.peer_down(self._coordinator.name)
+        if self._coordinator is not None:
+            self._tick_coordinator(self._coordinator, now.mono_us)
         for name, link in list(self._links.items()):
             link.tick(now.mono_us)
             if link.idle(now.mono_us):
@@ -242,5 +270,12 @@ class ActorLoop:
                 del self._links[name]
         return self._engine.tick(now)
 
-
-
+    def _tick_coordinator(self, link: Link, now_us: int) -> None:
+        machine = self._engine.machine
+        if link.tick(now_us):
+            log.warning("coordinator %s is silent: local work goes on", link.name)
+            machine.peer_down(link.name)
+        if link.complaint:
+            machine.alarms["coordinator"] = link.complaint
+        else:
+            machine.alarms.pop("coordinator", None)

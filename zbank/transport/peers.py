@@ -26,7 +26,7 @@ class Session(Struct):
 
 
 class Peers:
-    """The sessions of one actor, oldest first; the longest unheard of gives way when there are too many."""
+    """The sessions of one actor, the longest unheard of first; it gives way when there are too many."""
 
     def __init__(self, role: str, cluster: str, welcome: Callable[[], Welcome]) -> None:
         self._role = role
@@ -40,6 +40,7 @@ class Peers:
         session = self._sessions.get(route)
         if session is not None:
             session.heard_us = now_us
+            self._sessions.move_to_end(route)
         return session
 
     def route(self, name: str) -> bytes | None:
@@ -48,7 +49,7 @@ class Peers:
 
     def hello(self, route: bytes, message: Hello, now_us: int) -> Welcome | Fault:
         """Begin a session, or say why not."""
-        fault = self._hello_refusal(message)
+        fault = self._hello_refusal(message) or self._change_refusal(route, message)
         if fault is not None:
             return fault
         allowed = ON_SERVER[self._role, message.role]
@@ -71,6 +72,13 @@ class Peers:
         if (self._role, message.role) not in ON_SERVER:
             return Fault(code="not_for_me", detail=f"a {self._role} takes no connection of role {message.role!r}")
         return None
+
+    def _change_refusal(self, route: bytes, message: Hello) -> Fault | None:
+        """A connection that stands for an actor does so to its end: its name would lead to somebody else."""
+        known = self._sessions.get(route)
+        if known is None or self._routes.get(known.name) != route or (message.role, message.name) == (known.role, known.name):
+            return None
+        return Fault(code="not_for_me", detail=f"this connection stands for {known.name}: open another one")
 
     def bind(self, route: bytes, session: Session) -> None:
         """From now on this connection stands for the actor it named; its messages carry the name as address."""

@@ -7,7 +7,7 @@ import zmq
 from zbank.protocol.codec import MAX_FRAME_BYTES
 
 LINGER_MS = 200
-HIGH_WATER_FRAMES = 10_000
+HIGH_WATER_FRAMES = 1_000  #: of one peer, waiting in or out
 HEARTBEAT_INTERVAL_MS = 1_000
 HEARTBEAT_TIMEOUT_MS = 3_000
 HEARTBEAT_TTL_MS = 5_000

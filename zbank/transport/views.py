@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from zbank.clock import format_time
+from zbank.domain.account import CLOSED
 from zbank.domain.legs import Leg
 from zbank.domain.money import AmountInput, currency, format_amount
 from zbank.domain.refusal import Refusal
@@ -75,7 +76,9 @@ class AccountView(Struct, frozen=True):
 
     @property
     def available_minor(self) -> int:
-        """Balance - held + overdraft limit."""
+        """Balance - held + overdraft limit; nothing of a closed account."""
+        if self.status == CLOSED:
+            return 0
         return self.balance_minor - self.held_minor + self.overdraft_limit_minor
 
     @property

@@ -83,8 +83,9 @@ def check_books(
     records: Sequence[Record],
 ) -> list[Check]:
     """Every check, in turn. `branches` are all of the bank, `accounts` those of this load."""
+    quiet = _wait_quiet(client)  # first: what is prepared cannot be cancelled, it has to end
     moves, settled = _settle(client, routes, records)
-    checks = [settled, _wait_quiet(client)]
+    checks = [settled, quiet]
     checks += _check_sums(client, branches)
     checks.append(_check_balances(client, accounts, routes, moves))
     checks.append(_check_entries(client, accounts, routes, moves))

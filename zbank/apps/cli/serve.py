@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CLUSTER = "demo"
 DEFAULT_CURRENCY = "INR"
-DEFAULT_TIME_ZONE = "UTC"
 DEFAULT_HOST = "127.0.0.1"
 COORDINATOR_PORT = 9000
 BRANCH_PORT = 9100
@@ -34,7 +33,6 @@ _port = click.IntRange(1, 65535)
 @click.option("--advertise", metavar="ADDRESS", help="Address at which others reach this branch.  [where it listens]")
 @click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
 @click.option("--currency", metavar="CODE", help=f"Currency of all accounts.  [{DEFAULT_CURRENCY}]")
-@click.option("--time-zone", metavar="ZONE", help=f"Where its days begin, as in Asia/Kolkata.  [{DEFAULT_TIME_ZONE}]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--preload", is_flag=True, help="Accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
@@ -61,8 +59,8 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
             bind=found.bind,
             coordinator=cluster.coordinator.endpoint,
             currency=found.currency,
-            time_zone=found.time_zone,
             data=Path(data) if data else cluster.data,
+            peers={peer: other.endpoint for peer, other in cluster.branches.items() if peer != name},
             preload=found.preload,
         )
     else:
@@ -77,8 +75,8 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
                 str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT
             ),
             currency=str(flags["currency"] or DEFAULT_CURRENCY),
-            time_zone=str(flags["time_zone"] or DEFAULT_TIME_ZONE),
             data=Path(data) if data else Path("data") / name,
+            peers={},
             preload=preload,
         )
     return run(settings)
@@ -134,8 +132,6 @@ def _load_alone(config: str, flags: dict[str, str | int | bool | None]) -> Clust
 
 
 def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
-    import zoneinfo
-
     from zbank.config import COORDINATOR_NAME
     from zbank.domain.account import check_branch_name
     from zbank.domain.money import currency
@@ -148,12 +144,6 @@ def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
         raise click.UsageError(str(error)) from error
     if name.lower() == COORDINATOR_NAME:
         raise click.UsageError(f"--name: {name!r} is the coordinator's: choose another one")
-    zone = flags["time_zone"]
-    if zone is not None:
-        try:
-            zoneinfo.ZoneInfo(str(zone))
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise click.UsageError(f"--time-zone: {zone!r} is no time zone: write one as in Asia/Kolkata") from error
 
 
 def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[str, str]:

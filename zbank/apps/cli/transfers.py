@@ -253,5 +253,5 @@ def cancel(bank: Bank, transfer_id: str, account: str | None, as_json: bool) -> 
     if result.status != ABORTED:
         return _tell_rest(bank, result)
     if not as_json:
-        click.echo(f"cancelled: {result.id} never happens ({refusal_text(result)})")
+        click.echo(f"never happens: {result.id} ({refusal_text(result)})")
     return EXIT_DONE

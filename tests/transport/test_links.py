@@ -1,0 +1,241 @@
+"""An actor's own connection, against a peer whose every word the test says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from zbank.errors import FenceLost
+from zbank.protocol.codec import decode_batch, encode_batch
+from zbank.protocol.machine import Sender
+from zbank.protocol.messages import (
+    BRANCH,
+    COORDINATOR,
+    PROTOCOL_VERSION,
+    AnyMessage,
+    Beat,
+    BranchInfo,
+    Commit,
+    Fault,
+    GetStatus,
+    Hello,
+    Inquiry,
+    Register,
+    Registered,
+    Txn,
+    Welcome,
+)
+from zbank.transport.links import (
+    BEAT_EVERY_US,
+    GREET_EVERY_US,
+    GREETING,
+    IDLE_AFTER_US,
+    REGISTERING,
+    SILENT_AFTER_US,
+    UP,
+    Link,
+    branch_hello,
+)
+from zbank.transport.sockets import make_router
+
+WAIT_MS = 5_000
+MUMBAI = BranchInfo("Mumbai", "tcp://127.0.0.1:9100", "INR", bytes(16), 1, True)
+TXN = Txn("coordinator", 1, 1)
+COMMIT = Commit(TXN, bytes(16), 1)
+
+
+class Far:
+    """The other end of a link."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.router = make_router(self.context, "tcp://127.0.0.1:*")
+        self.endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.route = b""
+        self.now_us = 10_000_000
+        register = (lambda _name: Register(MUMBAI, 0, 0)) if role == COORDINATOR else None
+        hello = branch_hello("demo", "Mumbai")
+        self.link = Link(self.context, self.endpoint, hello, role, register)
+
+    def hear(self) -> AnyMessage:
+        """The next message at the far end; meanwhile the link's time passes, slowly."""
+        for _ in range(WAIT_MS // 5):
+            if self.router.poll(5):
+                self.route, body = self.router.recv_multipart()
+                ((_, message),) = decode_batch(body)
+                return message
+            self.now_us += 1_000
+            self.link.tick(self.now_us)
+        pytest.fail("nothing came")
+
+    def silent(self) -> bool:
+        """Nothing has come from the link."""
+        return not self.router.poll(50)
+
+    def say(self, *messages: AnyMessage, body: bytes | None = None) -> list[tuple[Sender, int, AnyMessage]]:
+        """One frame to the link; gives what the link hands to its actor."""
+        self.router.send_multipart((self.route, encode_batch([(0, one) for one in messages]) if body is None else body))
+        assert self.link.socket.poll(WAIT_MS)
+        return self.link.receive(self.now_us, 100)
+
+    def welcome(self, role: str = "", name: str = "coordinator") -> Welcome:
+        return Welcome(PROTOCOL_VERSION, "demo", role or self.role, name, bytes(16), 1, "", "")
+
+    def up(self) -> Far:
+        """Go through the whole greeting."""
+        assert isinstance(self.hear(), Hello)
+        assert self.say(self.welcome()) == []
+        if self.role == COORDINATOR:
+            assert isinstance(self.hear(), Register)
+            ((sender, _, message),) = self.say(Registered("coordinator", 1, (MUMBAI,)))
+            assert (sender, type(message)) == (Sender("coordinator", COORDINATOR, "coordinator"), Registered)
+        assert self.link.state == UP
+        return self
+
+    def close(self) -> None:
+        self.link.close()
+        self.router.close(linger=0)
+        self.context.term()
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Far]:
+    far = Far(COORDINATOR)
+    yield far
+    far.close()
+
+
+@pytest.fixture
+def branch() -> Iterator[Far]:
+    far = Far(BRANCH)
+    yield far
+    far.close()
+
+
+def test_a_link_greets_registers_and_is_up(coordinator: Far) -> None:
+    assert coordinator.link.state == GREETING
+    coordinator.link.send([(0, Inquiry(TXN, bytes(16)))], coordinator.now_us)  # dropped: nobody is known there
+    assert coordinator.hear() == Hello(PROTOCOL_VERSION, "demo", BRANCH, "Mumbai")
+    coordinator.say(coordinator.welcome())
+    assert coordinator.link.state == REGISTERING
+    assert coordinator.hear() == Register(MUMBAI, 0, 0)
+    coordinator.say(Registered("coordinator", 1, (MUMBAI,)))
+    assert (coordinator.link.state, coordinator.link.name) == (UP, "coordinator")
+    coordinator.link.send([(0, Inquiry(TXN, bytes(16)))], coordinator.now_us)
+    assert coordinator.hear() == Inquiry(TXN, bytes(16))
+
+
+def test_a_link_to_a_branch_needs_no_registration(branch: Far) -> None:
+    assert isinstance(branch.hear(), Hello)
+    assert branch.say(branch.welcome(name="Delhi")) == []
+    assert branch.link.state == UP
+    assert branch.say(COMMIT) == [(Sender("Delhi", BRANCH, "Delhi"), 0, COMMIT)]
+
+
+def test_it_greets_again_until_it_is_answered(coordinator: Far) -> None:
+    assert isinstance(coordinator.hear(), Hello)
+    coordinator.link.tick(coordinator.now_us)
+    assert coordinator.silent()
+    coordinator.link.tick(coordinator.now_us + GREET_EVERY_US)
+    assert isinstance(coordinator.hear(), Hello)
+
+
+def test_it_beats_while_it_is_up(coordinator: Far) -> None:
+    coordinator.up()
+    coordinator.link.tick(coordinator.now_us + BEAT_EVERY_US)
+    assert coordinator.hear() == Beat(False)
+    assert coordinator.say(Beat(True)) == []
+
+
+def test_whoever_forgot_us_is_greeted_anew(coordinator: Far) -> None:
+    coordinator.up()
+    coordinator.say(Fault("hello_first", "say Hello first"), Fault("hello_first", "say Hello first"))
+    assert coordinator.link.state == GREETING
+    assert isinstance(coordinator.hear(), Hello)
+    assert coordinator.silent(), "once is enough"
+
+
+def test_silence_begins_anew_on_a_new_connection(coordinator: Far) -> None:
+    coordinator.up()
+    old = coordinator.link.socket
+    assert not coordinator.link.tick(coordinator.now_us + SILENT_AFTER_US)
+    coordinator.now_us += SILENT_AFTER_US + 1
+    assert coordinator.link.tick(coordinator.now_us), "it just went down"
+    assert (old.closed, coordinator.link.state) == (True, GREETING)
+    assert not coordinator.link.tick(coordinator.now_us)
+    while not isinstance(coordinator.hear(), Hello):
+        pass  # a beat that was on its way
+    coordinator.say(coordinator.welcome())
+    assert coordinator.link.state == REGISTERING
+
+
+def test_somebody_of_another_role_is_named_once(coordinator: Far, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "zbank"):
+        for _ in range(2):
+            assert isinstance(coordinator.hear(), Hello)
+            coordinator.say(coordinator.welcome(BRANCH, "Delhi"))
+            coordinator.now_us += GREET_EVERY_US
+    assert coordinator.link.state == GREETING
+    assert caplog.messages == [f"a branch answers at {coordinator.endpoint}, not a coordinator: check the address"]
+
+
+@pytest.mark.parametrize("answer", ["wrong_cluster", "wrong_version", "foreign_store"])
+def test_a_refusal_is_said_once_and_tried_again(
+    coordinator: Far, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    fault = Fault(answer, "this is why")
+    with caplog.at_level(logging.ERROR, "zbank"):
+        for _ in range(3):
+            assert isinstance(coordinator.hear(), Hello)
+            if answer == "foreign_store":
+                coordinator.say(coordinator.welcome())
+                assert isinstance(coordinator.hear(), Register)
+            assert coordinator.say(fault) == []
+            coordinator.now_us += GREET_EVERY_US
+    assert caplog.messages == [f"{coordinator.endpoint}: {answer}: this is why"]
+    assert coordinator.link.state != UP
+
+
+def test_a_newer_process_in_our_office_ends_this_one(coordinator: Far) -> None:
+    coordinator.up()
+    with pytest.raises(FenceLost):
+        coordinator.say(Fault("fence_lost", "a newer process serves branch Mumbai already"))
+
+
+def test_what_the_far_end_may_not_say_and_what_is_no_frame_is_dropped(
+    branch: Far, coordinator: Far, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator.up()
+    branch.up()
+    assert branch.say(Registered("x", 1, ()), COMMIT)[0][2] == COMMIT
+    assert coordinator.say(GetStatus(), Register(MUMBAI, 0, 0)) == []
+    with caplog.at_level(logging.WARNING, "zbank"):
+        assert coordinator.say(body=b"\xc1") == []
+    assert "sent a bad frame" in caplog.messages[0]
+    coordinator.router.send_multipart((coordinator.route, encode_batch([(0, COMMIT)]), b"more"))
+    (good,) = coordinator.say(COMMIT) or coordinator.link.receive(coordinator.now_us, 100)
+    assert good[2] == COMMIT
+    assert coordinator.link.receive(coordinator.now_us, 100) == [], "a frame in two parts is none"
+
+
+def test_no_more_is_taken_than_the_turn_can_have(coordinator: Far) -> None:
+    coordinator.up()
+    for _ in range(5):
+        coordinator.router.send_multipart((coordinator.route, encode_batch([(0, COMMIT)] * 3)))
+    taken: list[int] = []
+    while sum(taken) < 15:
+        assert coordinator.link.socket.poll(WAIT_MS)
+        taken.append(len(coordinator.link.receive(coordinator.now_us, 4)))
+    assert max(taken) <= 4 + 3 - 1
+
+
+def test_idle_is_what_nothing_was_sent_on_purpose_for_long(branch: Far) -> None:
+    branch.up()
+    branch.link.send([(0, Inquiry(TXN, bytes(16)))], branch.now_us)
+    branch.link.tick(branch.now_us + IDLE_AFTER_US)  # beats do not count
+    assert not branch.link.idle(branch.now_us + IDLE_AFTER_US)
+    assert branch.link.idle(branch.now_us + IDLE_AFTER_US + 1)

@@ -1,0 +1,226 @@
+"""A coordinator's directory, what it refuses to begin, and what it passes on (PROTOCOL P1, P11)."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.protocol_support import (
+    BRANCHES,
+    CUSTOMER,
+    SECOND_US,
+    coordinator_desk,
+    from_branch,
+    id_of,
+    legs_of,
+    of_kind,
+    prepare,
+    register,
+    transfer,
+    txn_of,
+    yes,
+)
+from zbank.domain.legs import Leg
+from zbank.protocol import coordinator, forwarding
+from zbank.protocol.machine import Effect, Sender
+from zbank.protocol.messages import (
+    COMMITTED,
+    AnyMessage,
+    Directory,
+    Fault,
+    Forward,
+    GetAccount,
+    GetDirectory,
+    Inquiry,
+    Outcome,
+    Prepare,
+    Registered,
+    StatusInfo,
+    StillPending,
+)
+from zbank.protocol.records import BranchJoined
+
+PAYING = transfer(1, legs_of(Mumbai_1001=-30, Delhi_1001=30))
+LOCAL = transfer(2, legs_of(Mumbai_1001=-30, Mumbai_1002=30))
+DONE = Outcome(id_of(2), COMMITTED, None, 0, 5, False, True)
+
+
+def code_of(answer: AnyMessage) -> str:
+    assert isinstance(answer, Fault)
+    return answer.code
+
+
+def directory(answer: AnyMessage) -> dict[str, bool]:
+    """By branch, whether it is up."""
+    assert isinstance(answer, Directory)
+    return {info.name: info.up for info in answer.branches}
+
+
+def test_a_new_branch_is_recorded_and_all_hear_of_it() -> None:
+    """DESIGN §5: the directory is kept; a branch that comes back unchanged is not recorded again."""
+    desk = coordinator_desk()
+    desk.send(register("Delhi"), from_branch("Delhi"))
+    effects = desk.send(register("Mumbai"), from_branch("Mumbai"))
+    assert isinstance(desk.last, BranchJoined)
+    heard = of_kind(Registered, effects)
+    assert [to for to, _ in heard] == ["Mumbai", "Delhi"]
+    for _, registered in heard:
+        assert [info.name for info in registered.branches] == ["Delhi", "Mumbai"]
+        assert (registered.coordinator, registered.epoch) == ("coordinator", 1)
+    before = len(desk.lines)
+    effects = desk.send(register("Mumbai", epoch=2), from_branch("Mumbai"))
+    assert [to for to, _ in of_kind(Registered, effects)] == ["Mumbai"]
+    assert len(desk.lines) == before
+
+
+def test_the_directory_outlives_a_restart() -> None:
+    """The branches are known, and none is up until it registers."""
+    desk = coordinator_desk().joined().restarted()
+    assert directory(desk.ask(GetDirectory())) == dict.fromkeys(BRANCHES, False)
+    desk.joined(["Pune"])
+    assert directory(desk.ask(GetDirectory())) == {"Delhi": False, "Mumbai": False, "Pune": True}
+    desk.machine.peer_down("Pune")
+    assert directory(desk.ask(GetDirectory()))["Pune"] is False
+
+
+def test_a_transfer_with_a_branch_that_is_away() -> None:
+    """P6: said at once, and no outcome; nothing was sent to anybody."""
+    desk = coordinator_desk().joined()
+    desk.machine.peer_down("Delhi")
+    assert code_of(desk.ask(PAYING)) == "branch_unavailable"
+    assert of_kind(Prepare, desk.tick(SECOND_US)) == []
+    never_here = coordinator_desk().ask(PAYING)
+    assert code_of(never_here) == "branch_unavailable"
+
+
+def test_a_transfer_with_an_unknown_branch() -> None:
+    """The known ones are named."""
+    desk = coordinator_desk(configured=()).joined(["Mumbai"])
+    answer = desk.ask(PAYING)
+    assert isinstance(answer, Fault)
+    assert (answer.code, answer.detail) == ("branch_not_found", "there is no branch Delhi; known branches: Mumbai")
+
+
+@pytest.mark.parametrize(
+    ("legs", "code"),
+    [
+        ((), "malformed"),
+        ((Leg("Mumbai", "1001", -1), Leg("Mumbai", "1001", 1)), "malformed"),
+        (legs_of(Mumbai_1001=-1, Delhi_clearing=1), "malformed"),
+        (legs_of(Mumbai_1001=-1, Delhi_1001=2), "invalid_amount"),
+    ],
+)
+def test_what_is_no_transfer_is_no_outcome(legs: tuple[Leg, ...], code: str) -> None:
+    """P6: a fault, and nothing begins."""
+    desk = coordinator_desk().joined()
+    assert code_of(desk.ask(transfer(1, legs))) == code
+
+
+def test_above_the_cap_new_transfers_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: busy is no outcome and says when to come back; who asks for a running one joins it all the same."""
+    monkeypatch.setattr(coordinator, "MAX_IN_FLIGHT", 1)
+    desk = coordinator_desk().joined()
+    desk.send(PAYING)
+    answer = desk.ask(transfer(3, PAYING.legs))
+    assert isinstance(answer, Fault)
+    assert answer.code == "busy"
+    assert answer.retry_after_ms > 0
+    assert desk.send(PAYING, CUSTOMER, 8) == []
+
+
+def test_a_local_transfer_is_passed_on_and_not_recorded() -> None:
+    """P1: to its branch, in the caller's name; the answer finds the asker."""
+    desk = coordinator_desk().joined()
+    before = len(desk.lines)
+    caller = Sender(b"line", CUSTOMER.role, "somebody")
+    (passed,) = desk.send(LOCAL, caller, 5)
+    assert (passed.to, passed.message) == ("Mumbai", Forward("somebody", LOCAL))
+    assert desk.send(DONE, from_branch("Mumbai"), passed.n) == [Effect(b"line", 5, DONE)]
+    assert desk.send(DONE, from_branch("Mumbai"), passed.n) == []
+    assert len(desk.lines) == before
+
+
+def test_a_late_answer_to_an_earlier_office_is_nobodys() -> None:
+    """P1: the numbers under which requests are passed on are not used again after a restart or a full disk."""
+    desk = coordinator_desk().joined()
+    (passed,) = desk.send(LOCAL, CUSTOMER, 5)
+    desk.roll_back()
+    (second,) = desk.send(transfer(3, LOCAL.legs), CUSTOMER, 6)
+    assert desk.send(DONE, from_branch("Mumbai"), passed.n) == [Effect(CUSTOMER.address, 5, DONE)]
+    desk = desk.restarted().joined()
+    (third,) = desk.send(transfer(4, LOCAL.legs), CUSTOMER, 7)
+    assert desk.send(DONE, from_branch("Mumbai"), second.n) == []
+    assert len({passed.n, second.n, third.n}) == 3
+
+
+def test_what_is_passed_on_is_bounded_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: above the bound busy; what was never answered makes room."""
+    monkeypatch.setattr(forwarding, "MAX_FORWARDS", 1)
+    desk = coordinator_desk().joined()
+    desk.send(LOCAL, CUSTOMER, 5)
+    assert code_of(desk.ask(transfer(3, LOCAL.legs))) == "busy"
+    desk.tick(forwarding.FORWARD_LIMIT_US)
+    (passed,) = desk.send(transfer(3, LOCAL.legs), CUSTOMER, 6)
+    assert passed.to == "Mumbai"
+
+
+def test_a_local_transfer_for_a_branch_that_is_away() -> None:
+    """P1: the branch is asked for nothing."""
+    desk = coordinator_desk().joined(["Delhi"])
+    assert code_of(desk.ask(LOCAL)) == "branch_unavailable"
+
+
+@pytest.mark.parametrize(("epoch", "number"), [(2, 0), (0, 1)])
+def test_a_coordinator_that_is_behind_refuses_service(epoch: int, number: int) -> None:
+    """P11: a branch knows more of this coordinator than its own data: it was restored from an old copy."""
+    desk = coordinator_desk()
+    behind = register("Mumbai", coordinator_epoch=epoch, coordinator_number=number)
+    desk.send(behind, from_branch("Mumbai"))
+    desk.joined(["Delhi"])
+    for message in (PAYING, LOCAL):
+        assert code_of(desk.ask(message)) == "out_of_office"
+    txn = txn_of(1)
+    answer = desk.ask(Inquiry(txn, id_of(1)), from_branch("Mumbai"))
+    assert answer == StillPending(txn, id_of(1)), "what was decided after the copy is not known here: no abort"
+    status = desk.status()
+    assert isinstance(status, StatusInfo)
+    assert any("restored from an old copy" in alarm for alarm in status.alarms)
+    desk.roll_back()
+    assert code_of(desk.ask(PAYING)) == "out_of_office"
+
+
+def test_a_coordinator_that_branches_know_less_of_serves() -> None:
+    """P11: the usual case after a restart: equal or lower."""
+    desk = coordinator_desk().joined()
+    desk.send(PAYING)
+    asked = prepare(txn_of(1), PAYING)
+    desk.turn([yes(asked, "Mumbai", number=3), yes(asked, "Delhi")])
+    desk = desk.restarted()
+    desk.send(register("Mumbai", coordinator_epoch=1, coordinator_number=4), from_branch("Mumbai"))
+    desk.joined(["Delhi", "Pune"])
+    assert of_kind(Prepare, desk.send(transfer(9, PAYING.legs)))
+
+
+def test_a_branch_with_other_data_is_refused() -> None:
+    """The instance id tells; the data directory is named as what to look at."""
+    desk = coordinator_desk().joined()
+    foreign = register("Mumbai", epoch=9)
+    foreign = replace(foreign, info=replace(foreign.info, instance=b"another instance"))
+    refused = desk.coordinator.directory.refuse(foreign)
+    assert refused is not None
+    assert refused.code == "foreign_store"
+    assert "data directory" in refused.detail
+
+
+def test_an_older_process_of_a_branch_is_refused() -> None:
+    """P11: a branch epoch that is over; the same and newer ones may register."""
+    desk = coordinator_desk()
+    desk.send(register("Mumbai", epoch=5), from_branch("Mumbai"))
+    refuse = desk.coordinator.directory.refuse
+    assert [getattr(refuse(register("Mumbai", epoch=epoch)), "code", "") for epoch in (4, 5, 6)] == ["fence_lost", "", ""]
+
+
+def test_requests_for_branches() -> None:
+    """A coordinator has no accounts, and says so."""
+    desk = coordinator_desk()
+    assert code_of(desk.ask(GetAccount("1001"))) == "not_for_me"

@@ -1,0 +1,148 @@
+"""The documentation against the code: every command and flag in it exists, and so does every file that it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.docs import PAGES, ROOT, Span, blocks, heading_anchors, links, spans, split_commands, typed_lines
+from zbank.apps import launcher
+from zbank.apps.cli import main
+from zbank.config import load_config
+
+SHELL = ("sh", "console")
+ABSENT = "not in this build"  # a line with these words may name what does not exist, and nothing that does
+FOREIGN_OPTIONS = {"--dest_host", "--dest_port"}  # of the scripts that readers may know
+NAMED_FILE = re.compile(r"(?:zbank|tests|config|docs|examples|benchmarks)/[\w./-]*|run_cluster\.py|Makefile|[A-Z]+\.md")
+TYPED = [(page, *typed) for page in PAGES for block in blocks(page, *SHELL) for typed in typed_lines(block)]
+SPANS = [span for page in PAGES for span in spans(page)]
+
+
+def launcher_options() -> set[str]:
+    """The flags of run_cluster.py, from its help."""
+    source = Path(launcher.__file__).read_text("utf-8")
+    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source))
+
+
+def cli_options() -> set[str]:
+    """Every flag of every zbank command."""
+    commands: list[click.Command] = [main, *main.commands.values()]
+    return {option for command in commands for parameter in command.params for option in parameter.opts} | {"--help"}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(PAGES) >= 8
+    assert sum(words[0] == "zbank" for _, _, words in TYPED) >= 40
+    assert {"--config", "--branches", "--fresh", "--data"} <= launcher_options()
+    assert {"--endpoint", "--in-flight", "--json", "--version"} <= cli_options()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [pytest.param(place, words, id=f"{place} {' '.join(words[:3])}") for _, place, words in TYPED],
+)
+def test_what_a_reader_types_would_be_taken(
+    place: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "payroll.csv").touch()  # the example of docs/cli.md
+    if words[0] == "zbank":
+        check_whole_command(words[1:])
+    elif words[0] == "make":
+        check_make(words[1:])
+    elif words[:2] == ["python", "run_cluster.py"]:
+        launcher._parse_arguments(words[2:])
+    elif words[:2] == ["python", "-m"]:
+        module = words[2].replace(".", "/")
+        assert words[2] == "apsw" or any((ROOT / f"{module}{end}").exists() for end in (".py", "/__main__.py")), place
+    else:
+        known = {"git", "cd", ".", "python3", ".venv/bin/pip", "export"}
+        assert words[0] in known, f"{place}: {words[0]} is typed nowhere else: check it and add it here"
+
+
+def check_whole_command(arguments: list[str]) -> None:
+    """Parse a command line as click does, without running it."""
+    if arguments[1:] == ["--help"] or arguments == ["--help"]:
+        return
+    command = main.commands.get(arguments[0])
+    assert command is not None, f"there is no zbank {arguments[0]}"
+    with command.make_context(arguments[0], arguments[1:]):
+        pass
+    if "--config" in arguments:
+        load_config(ROOT / arguments[arguments.index("--config") + 1])
+
+
+def check_make(arguments: list[str]) -> None:
+    """The target is one of the Makefile's; ARGS is taken by run_cluster.py."""
+    assert re.search(rf"^{re.escape(arguments[0])}:", (ROOT / "Makefile").read_text("utf-8"), re.M), arguments
+    for argument in arguments[1:]:
+        name, _, value = argument.partition("=")
+        assert name in {"ARGS", "PYTHON"}, arguments
+        if name == "ARGS":
+            launcher._parse_arguments(shlex.split(value))
+
+
+@pytest.mark.parametrize(
+    "span",
+    [span for span in SPANS if re.match(r"(zbank|make|python run_cluster\.py) ", span.text)],
+    ids=lambda span: f"{span.place} {span.text}",
+)
+def test_a_command_in_the_text_exists(span: Span) -> None:
+    (words,) = split_commands(span.text)
+    exists = main.commands.get(words[1]) if words[0] == "zbank" else None
+    if ABSENT in span.around:
+        assert exists is None, f"zbank {words[1]} is in this build: say so"
+    elif words[0] == "make":
+        check_make(words[1:])
+    elif words[0] == "zbank" and words[1] != "COMMAND" and not words[1].startswith("-"):
+        assert exists is not None, f"there is no zbank {words[1]}"
+        options = {option for parameter in exists.params for option in parameter.opts} | {"--help"}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(
+    "span", [span for span in SPANS if span.text.startswith("--")], ids=lambda span: f"{span.place} {span.text}"
+)
+def test_a_flag_in_the_text_exists(span: Span) -> None:
+    flag = span.text.split()[0]
+    known = flag in cli_options() | launcher_options() | FOREIGN_OPTIONS
+    assert known != (ABSENT in span.around), f"{flag}: say '{ABSENT}' of it exactly when it is not"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for place, target in links(page):
+        path, _, anchor = target.partition("#")
+        assert "://" not in path, f"{place}: {target}: these pages need no network"
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{place}: {target} is not there"
+        assert not anchor or anchor in heading_anchors(found), f"{place}: there is no heading #{anchor} in {found.name}"
+
+
+@pytest.mark.parametrize(
+    "span", [span for span in SPANS if NAMED_FILE.fullmatch(span.text)], ids=lambda span: f"{span.place} {span.text}"
+)
+def test_a_file_in_the_text_exists(span: Span) -> None:
+    assert (ROOT / span.text).exists()
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    told = {(ROOT / target.partition("#")[0]).resolve() for _, target in links(PAGES[0])}
+    assert set(PAGES[1:]) <= told
+
+
+def test_every_command_is_told() -> None:
+    told = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert [name for name in main.commands if not re.search(rf"\bzbank {name}\b", told)] == []
+
+
+@pytest.mark.parametrize("text", ["zbank rest", "zbank transfer --sideways a b 1", "zbank balance", "make nothing"])
+def test_the_checks_catch_what_is_wrong(text: str) -> None:
+    words = shlex.split(text)
+    check = check_whole_command if words[0] == "zbank" else check_make
+    with pytest.raises((AssertionError, click.UsageError)):
+        check(words[1:])
