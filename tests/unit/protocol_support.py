@@ -100,6 +100,8 @@ class Desk:
 
     def _recover(self, thrown_away: Machine | None) -> Machine:
         machine = self._build(thrown_away)
+        if self.lines:
+            machine.time.last_us = self.lines[-1].at_us  # a store gives it with the posted state
         for line in self.lines:
             machine.fold.apply(line.seq, line.epoch, line.at_us, line.record)
         machine.resume(self.clock.now())

@@ -81,10 +81,10 @@ def test_what_is_promised_stays_within_63_bits(balance_minor: int, amount_minor:
 
 def test_a_system_account_stays_within_63_bits() -> None:
     """`cash` may go below zero, by 63 bits; what is promised counts."""
-    book = new_book()
-    book.hold({"cash": -5})
-    assert book.check({"cash": -(MAX_MINOR - 5)}, "INR") is None
-    refusal = book.check({"cash": -(MAX_MINOR - 4)}, "INR")
+    book = new_book(a1=100)  # cash has -100
+    book.hold({"cash": -50})
+    assert book.check({"cash": -(MAX_MINOR - 150)}, "INR") is None
+    refusal = book.check({"cash": -(MAX_MINOR - 149)}, "INR")
     assert refusal is not None
     assert refusal.code == "limit_exceeded"
 

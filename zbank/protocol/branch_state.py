@@ -108,12 +108,7 @@ class BranchState:
         if not meta:
             return
         kept = _decode_meta(meta)
-        if kept.currency != self.book.currency_code:
-            raise ForeignStore(
-                f"the data of branch {self.name} is in {kept.currency}, its configuration says "
-                f"{self.book.currency_code}: "
-                "set currency back, or start with another data directory"
-            )
+        self._check_currency(kept.currency)
         self.number = kept.number
         self.next_number = kept.next_number
         self.account_count = kept.account_count
@@ -123,10 +118,17 @@ class BranchState:
             assert isinstance(record, Prepared), f"row {row.seq} stands as open and is {row.kind}"
             self._remember(record, row.seq)
 
+    def _check_currency(self, code: str) -> None:
+        if code != self.book.currency_code:
+            raise ForeignStore(
+                f"the data of branch {self.name} is in {code}, its configuration says {self.book.currency_code}: "
+                "set currency back, or start with another data directory"
+            )
+
     # --- apply -----------------------------------------------------------------------------------------------------
 
     def apply(self, seq: int, epoch: int, at_us: int, record: Record) -> None:
-        """Fold one record."""
+        """Fold one record. Raises ForeignStore when it is one of a branch in another currency."""
         self.seq = seq
         self.epoch = epoch
         self.at_us = at_us
@@ -136,6 +138,7 @@ class BranchState:
         pass  # the row's epoch says it all
 
     def _account_opened(self, record: AccountOpened) -> None:
+        self._check_currency(record.currency)  # of a replayed row: nothing may have been posted yet
         self.book.accounts[record.number] = Account(
             number=record.number,
             owner=record.owner,

@@ -32,7 +32,9 @@ from zbank.protocol.messages import (
     TransferInfo,
 )
 from zbank.protocol.records import Content, Decided, Ended, Ending, Executed, Prepared
-from zbank.storage.sqlite import JournalStore
+from zbank.storage.sqlite import JournalStore, cursor_after
+
+PAGE_BYTES = 900_000  #: of entries in one answer, which has to fit a frame
 
 
 def answer_read(store: JournalStore, message: Read) -> AnyMessage:
@@ -64,7 +66,21 @@ def entries_page(store: JournalStore, message: GetEntries) -> EntriesPage | Faul
     except InvalidInput as error:
         return fault_of(error)
     own = f"{name}/{message.number}"
-    return EntriesPage(account_info(found[0]), tuple(_entry(own, *row) for row in rows), cursor)
+    entries: list[EntryInfo] = []
+    room_bytes = PAGE_BYTES
+    for row in rows:
+        entry = _entry(own, *row)
+        room_bytes -= _size_bytes(entry)
+        if room_bytes < 0 and entries:
+            cursor = cursor_after(rows[len(entries) - 1][0])
+            break
+        entries.append(entry)
+    return EntriesPage(account_info(found[0]), tuple(entries), cursor)
+
+
+def _size_bytes(entry: EntryInfo) -> int:
+    """What an entry takes on the wire at the most: texts have up to 4 bytes a character, names are ASCII."""
+    return 80 + 4 * len(entry.memo) + sum(len(account) + 3 for account in entry.counterparties)
 
 
 def _entry(own: str, entry: EntryRow, at_us: int, id: bytes, source: Row) -> EntryInfo:

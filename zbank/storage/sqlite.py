@@ -29,7 +29,7 @@ from zbank.storage import audit, sql
 from zbank.storage.disk import DiskReserve, StoreLock
 from zbank.storage.opening import Identity, close_untouched, open_database
 
-__all__ = ["Identity", "JournalStore"]
+__all__ = ["Identity", "JournalStore", "cursor_after"]
 
 RESERVE_BYTES = 32 << 20  #: of disk, for finishing what is promised when it is full; more than a usual WAL
 CHECKPOINT_PAGES = 4000  #: of 4 KiB in the WAL, after which they are written into the database
@@ -37,6 +37,11 @@ CHUNK_ROWS = 5000  #: of the journal, read at once: no reader holds the WAL for 
 
 _CURSOR = re.compile(r"([1-9][0-9]{0,17})-([0-9]{1,9})", re.ASCII)
 _FAR = 2**63 - 1
+
+
+def cursor_after(entry: EntryRow) -> str:
+    """The cursor of the page that goes on after this entry."""
+    return f"{entry.seq}-{entry.leg}"
 
 
 class JournalStore:
@@ -309,8 +314,7 @@ class JournalStore:
         page = [(EntryRow(*columns[:6]), columns[6], columns[7], Row(*columns[8:])) for columns in found[:limit]]
         if len(found) <= limit:
             return page, ""
-        last = page[-1][0]
-        return page, f"{last.seq}-{last.leg}"
+        return page, cursor_after(page[-1][0])
 
     def settled(self, id: bytes) -> Settled | None:
         """The posted outcome of an id."""

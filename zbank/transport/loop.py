@@ -35,6 +35,7 @@ TICK_MS = 100
 TURN_MESSAGES = 256  #: decided and forced together; smaller turns let the stages of a 2PC overlap, larger ones force less
 MAX_DRAIN_MESSAGES = 8192  #: taken on at once; clients are told `busy` for more
 MAX_DRAIN_FRAMES = 4096  #: drained at once; the rest waits in ZeroMQ's queues, and then in the senders'
+MAX_DRAIN_BYTES = 4 << 20  #: drained for one turn; garbage costs up to 90 ms a MiB to tell from messages
 MAX_TURN_ANSWERS = 16_384  #: that need no turn (faults, `busy`): with so many to send nothing more is drained
 MAX_PEER_LINKS = 64
 MAX_REFUSED = 100  #: branches whose refusal is remembered
@@ -133,13 +134,15 @@ class ActorLoop:
         for _, _, message in batch:
             if isinstance(message, Registered):
                 self._endpoints.update((info.name, info.endpoint) for info in message.branches)
+        taken_bytes = 0
         for _ in range(MAX_DRAIN_FRAMES):
-            if len(self._answers) >= MAX_TURN_ANSWERS:
+            if taken_bytes >= MAX_DRAIN_BYTES or len(self._answers) >= MAX_TURN_ANSWERS:
                 break
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
+            taken_bytes += sum(map(len, frames))
             self._receive(frames, batch, now_us)
         return batch
 

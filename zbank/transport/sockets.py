@@ -8,6 +8,7 @@ from zbank.protocol.codec import MAX_FRAME_BYTES
 
 LINGER_MS = 200
 HIGH_WATER_FRAMES = 1_000  #: of one peer, waiting in or out
+SERVER_IN_FRAMES = 64  #: of one peer, waiting at a ROUTER, up to 1 MiB each; the rest waits at the peer
 HEARTBEAT_INTERVAL_MS = 1_000
 HEARTBEAT_TIMEOUT_MS = 3_000
 HEARTBEAT_TTL_MS = 5_000
@@ -22,6 +23,7 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socke
     Raises zmq.ZMQError when the address cannot be bound.
     """
     socket = _configured(context.socket(zmq.ROUTER))
+    socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
     socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
     try:
