@@ -18,8 +18,9 @@ from tests.acceptance.cluster import Cluster, wait_until
 from zbank import Client, TransferRequest, TransferResult
 from zbank.errors import RemoteFault, Unreachable, ZbankError
 from zbank.ids import format_id, id_from_text
-from zbank.protocol.messages import BRANCH, StatusInfo
+from zbank.protocol.messages import BRANCH, GetStatus, StatusInfo
 from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.client_base import as_it_is
 from zbank.transport.views import EntryView
 
 NUMBERS = ("1001", "1002")
@@ -172,6 +173,13 @@ class Load:
 
 def _uuid(id: str) -> str:
     return format_id(id_from_text(id))
+
+
+def own_status(cluster: Cluster, name: str) -> StatusInfo:
+    """What an actor says of itself, asked at its own port."""
+    with cluster.client(name, timeout_s=4) as client:
+        found: StatusInfo = client._read(name, GetStatus(), StatusInfo, as_it_is)
+    return found
 
 
 def wait_at_rest(cluster: Cluster, client: Client) -> None:

@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.load import Load, verify_files
-from zbank.protocol.messages import GetStatus, StatusInfo
-from zbank.transport.client_base import as_it_is
+from tests.acceptance.load import Load, own_status, verify_files
 
 BRANCHES = ("Mumbai", "Delhi", "Pune")
 ACTORS = ("coordinator", *BRANCHES)
@@ -32,13 +30,6 @@ def bank(tmp_path: Path) -> Iterator[Cluster]:
         yield running
     finally:
         running.close()
-
-
-def own_status(bank: Cluster, name: str) -> StatusInfo:
-    """What an actor says of itself, asked at its own port."""
-    with bank.client(name, timeout_s=4) as client:
-        found: StatusInfo = client._read(name, GetStatus(), StatusInfo, as_it_is)
-    return found
 
 
 def restart(bank: Cluster, names: Collection[str]) -> None:

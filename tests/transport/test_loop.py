@@ -335,3 +335,15 @@ def test_a_registered_connection_that_says_hello_as_another_does_not_stop_the_co
     coordinator.turn(5, SILENT_AFTER_US)
     assert coordinator.coordinator.directory.up == set()
     assert [type(message) for message in coordinator.call().ask(GetStatus())] == [StatusInfo]
+
+
+def test_a_flood_of_costly_frames_is_taken_in_portions(mumbai: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telling garbage from messages takes time: between two portions everybody else gets a turn."""
+    monkeypatch.setattr(loop_module, "MAX_DRAIN_BYTES", 5_000)
+    bad = mumbai.call()
+    for _ in range(21):
+        bad.socket.send(b"\x91" * 1_000)
+    portions: list[int] = []
+    while sum(portions) < 21:
+        portions.append(len(bad.receive()))
+    assert max(portions) <= 5

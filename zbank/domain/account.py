@@ -6,7 +6,7 @@ import re
 
 from msgspec import Struct
 
-from zbank.domain.legs import MAX_NAME_CHARS, MAX_NUMBER_CHARS, SYSTEM_NUMBERS
+from zbank.domain.legs import BRANCH_PATTERN, MAX_NAME_CHARS, MAX_NUMBER_CHARS, NUMBER_PATTERN, SYSTEM_NUMBERS
 from zbank.errors import InvalidInput
 
 OPEN = "open"
@@ -14,8 +14,8 @@ FROZEN = "frozen"  # neither debits nor credits
 CLOSED = "closed"  # for good
 STATUSES = (OPEN, FROZEN, CLOSED)
 
-_BRANCH = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{MAX_NAME_CHARS - 1}}}", re.ASCII)
-_NUMBER = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NUMBER_CHARS - 1}}}", re.ASCII)
+_BRANCH = re.compile(BRANCH_PATTERN)
+_NUMBER = re.compile(NUMBER_PATTERN)
 
 
 class Account(Struct, gc=False):

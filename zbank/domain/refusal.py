@@ -6,7 +6,11 @@ that is away, a malformed request) is a fault and stands in `zbank.errors`.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MAX_DETAIL_CHARS = 500  #: longer than any sentence of ours
 
 ACCOUNT_NOT_FOUND = "account_not_found"
 ACCOUNT_EXISTS = "account_exists"
@@ -38,5 +42,5 @@ CODES = frozenset(
 class Refusal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """Why a request was refused."""
 
-    code: str  #: one of CODES; stable, for programs
-    detail: str  #: one plain sentence, for people
+    code: Annotated[str, Meta(min_length=1, max_length=64)]  #: one of CODES; stable, for programs
+    detail: Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]  #: one plain sentence, for people

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from zbank.domain.refusal import Refusal
 from zbank.protocol.client_messages import Outcome, Transfer
-from zbank.protocol.wire import BranchInfo, Count, Digest, Id, Message, Name, Txn
+from zbank.protocol.wire import BranchInfo, CommitNumber, Count, Digest, Id, Message, Name, Txn
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -16,7 +16,7 @@ class Register(Message, frozen=True, tag="register"):
 
     info: BranchInfo
     coordinator_epoch: Count  #: the highest epoch of this coordinator that the branch knows of
-    coordinator_number: Count  #: the highest commit number of this coordinator that the branch has applied
+    coordinator_number: CommitNumber  #: the highest commit number of this coordinator that the branch has applied
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -75,7 +75,7 @@ class Vote(Message, frozen=True, tag="vote"):
     txn: Txn
     id: Id
     answer: Name  #: YES, REFUSED, KNOWN, OCCUPIED, VOID, STALE, CONFLICT, BUSY or STORAGE_FULL
-    number: Count  #: the branch's commit number (C1)
+    number: CommitNumber  #: the branch's commit number (C1)
     seq: Count  #: journal position that this answer stands on
     outcome: Outcome | None = None  #: with KNOWN
     refusal: Refusal | None = None  #: with REFUSED
@@ -88,7 +88,7 @@ class Commit(Message, frozen=True, tag="commit"):
 
     txn: Txn
     id: Id
-    number: Count
+    number: CommitNumber
 
 
 class Abort(Message, frozen=True, tag="abort"):

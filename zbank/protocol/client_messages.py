@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,10 +10,10 @@ from zbank.domain.legs import AccountNumber, BranchName, Leg
 from zbank.domain.refusal import Refusal
 from zbank.protocol.wire import (
     BranchInfo,
+    CommitNumber,
     Count,
     CurrencyCode,
     Date,
-    Endpoint,
     Id,
     Legs,
     Limit,
@@ -56,7 +56,7 @@ class OpenAccount(Message, frozen=True, tag="open"):
     """Open an account at the branch. Answered by Opened, Outcome (aborted) or Fault."""
 
     id: Id
-    number: Annotated[str, Meta(max_length=34)]  #: "" = the branch gives the next free one
+    number: AccountNumber | Literal[""]  #: "" = the branch gives the next free one
     owner: Annotated[str, Meta(max_length=100)]
     currency: Annotated[str, Meta(max_length=3)]  #: "" = the branch's
     overdraft_limit_minor: Count
@@ -120,7 +120,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     instance: Id
     epoch: Count
     currency: Annotated[str, Meta(max_length=3)]  #: a branch's; "" from a coordinator
-    coordinator: Endpoint  #: the coordinator's endpoint, as a branch knows it; "" = none
+    coordinator: Annotated[str, Meta(max_length=200)]  #: the coordinator's endpoint, as a branch knows it; "" = none
 
 
 class Fault(Message, frozen=True, tag="fault"):
@@ -137,7 +137,7 @@ class Outcome(Message, frozen=True, tag="outcome"):
     id: Id
     status: Name  #: COMMITTED, ABORTED or PENDING
     refusal: Refusal | None
-    number: Count  #: commit number; 0 unless committed
+    number: CommitNumber  #: commit number; 0 unless committed
     at_us: Count  #: when it became final, by the clock of who answers; 0 = not told
     replayed: bool  #: answered from the record, not executed by this request
     applied: bool  #: every branch has applied it (P10); False = committed, still being applied

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
+from zbank.domain.refusal import MAX_DETAIL_CHARS
 
 PROTOCOL_VERSION = 1
 MAX_PAGE = 1000
@@ -16,9 +17,11 @@ Digest = Annotated[bytes, Meta(max_length=16)]
 CurrencyCode = Annotated[str, Meta(min_length=3, max_length=3)]
 Memo = Annotated[str, Meta(max_length=MAX_MEMO_CHARS)]
 Date = Annotated[str, Meta(max_length=10)]  #: "YYYY-MM-DD", or "" for none
-Text = Annotated[str, Meta(max_length=500)]
+Text = Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]
 Name = Annotated[str, Meta(max_length=64)]
-Endpoint = Annotated[str, Meta(max_length=200)]
+Endpoint = Annotated[str, Meta(pattern=r"\Atcp://[^\s/]{1,180}:[0-9]{1,5}\Z")]
+#: of commits: far below 63 bits, so that the next one always fits
+CommitNumber = Annotated[int, Meta(ge=0, le=2**62)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 Legs = Annotated[tuple[Leg, ...], Meta(max_length=MAX_LEGS)]

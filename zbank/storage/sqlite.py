@@ -269,6 +269,7 @@ class JournalStore:
 
     def load_accounts(self, numbers: Collection[str]) -> list[Account]:
         """The posted accounts among these; those not there are missing, and the order is any."""
+        numbers = [number for number in numbers if "\0" not in number]  # carray takes none, and no account has one
         if not numbers:
             return []
         return [Account(*columns) for columns in self._read(sql.ACCOUNTS_OF, (apsw.carray(tuple(numbers)),))]
