@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,7 @@ def _by_flags(cluster: Cluster, name: str, *flags: str) -> Path:
 
 
 @pytest.fixture
-def fresh_mumbai(cluster: Cluster) -> Iterator[Cluster]:
+def fresh_mumbai(cluster: Cluster) -> Cluster:
     """Mumbai was restarted with fresh data under its name."""
     with cluster.client() as bank:
         assert bank.transfer("Mumbai/1001", "Delhi/1001", 1).status == "committed"
@@ -85,7 +84,7 @@ def fresh_mumbai(cluster: Cluster) -> Iterator[Cluster]:
     for file in cluster.data.glob("Mumbai.db*"):
         shutil.move(file, away)
     cluster.start("Mumbai")
-    yield cluster
+    return cluster
 
 
 def test_a_branch_with_fresh_data_under_a_known_name_is_refused_and_everybody_says_so(fresh_mumbai: Cluster) -> None:

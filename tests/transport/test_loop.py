@@ -274,7 +274,7 @@ def test_a_flood_is_told_busy_and_left_in_the_queues_beyond_that(
     mumbai: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one turn takes on, and what it answers at all, is bounded; the rest waits outside of the process's memory."""
-    monkeypatch.setattr(loop_module, "MAX_TURN_MESSAGES", 150)
+    monkeypatch.setattr(loop_module, "MAX_DRAIN_MESSAGES", 150)
     monkeypatch.setattr(loop_module, "MAX_TURN_ANSWERS", 300)
     caller = mumbai.call()
     for _ in range(20):

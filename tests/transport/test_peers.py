@@ -12,7 +12,6 @@ from zbank.protocol.messages import (
     PROTOCOL_VERSION,
     Fault,
     Hello,
-    Prepare,
     Welcome,
 )
 from zbank.transport import peers as peers_module
@@ -67,13 +66,28 @@ def test_a_client_need_not_name_the_cluster_and_is_answered_by_its_connection() 
 
 def test_what_comes_before_hello_or_is_not_for_this_role_is_refused() -> None:
     peers = make_peers()
-    ask = messages.GetStatus()
-    assert peers.refusal(None, ask).code == "hello_first"
+    vote = messages.Vote(messages.Txn("coordinator", 1, 1), bytes(16), "yes", 0, 0)
+    assert peers.refusal(None, vote).code == "hello_first"
     peers.hello(b"r", hello(), 0)
     session = peers.session(b"r", 0)
     assert session is not None
-    assert Prepare not in session.allowed
-    assert peers.refusal(session, ask).detail == "a coordinator does not take GetStatus from a client"
+    assert messages.Vote not in session.allowed
+    assert peers.refusal(session, vote).detail == "a coordinator does not take Vote from a client"
+
+
+def test_a_branch_may_say_nothing_but_register_until_it_is_registered() -> None:
+    peers = make_peers()
+    peers.hello(b"r", hello(BRANCH, "Mumbai"), 0)
+    session = peers.session(b"r", 0)
+    assert session is not None
+    assert messages.Register in session.allowed
+    assert messages.Vote not in session.allowed
+    vote = messages.Vote(messages.Txn("coordinator", 1, 1), bytes(16), "yes", 0, 0)
+    assert peers.refusal(session, vote).code == "hello_first"
+    peers.bind(b"r", session)
+    assert messages.Vote in session.allowed
+    joined(peers, b"new", "Mumbai")
+    assert messages.Vote not in session.allowed, "its branch speaks by another connection now"
 
 
 def test_a_registered_connection_stands_for_its_branch_until_it_is_dropped() -> None:

@@ -45,6 +45,8 @@ def values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case msgspec.inspect.IntType(ge=low, le=high):
             return st.integers(-(2**63) if low is None else low, MAX_MINOR if high is None else high)
+        case msgspec.inspect.StrType(pattern=str(pattern)):
+            return st.from_regex(pattern)
         case msgspec.inspect.StrType(min_length=low, max_length=high):
             return st.text(TEXT, min_size=low or 0, max_size=high or 50)
         case msgspec.inspect.BytesType(min_length=low, max_length=high):

@@ -192,7 +192,7 @@ def test_the_end_is_recorded_once_all_have_acked() -> None:
     ended = desk.last
     assert isinstance(ended, Ended)
     ((id, acks),) = [(ending.id, ending.acks) for ending in ended.endings]
-    assert (id, acks) == (id_of(1), (BranchAck("Mumbai", 7000, 300), BranchAck("Delhi", 7000, 0)))
+    assert (id, acks) == (id_of(1), (BranchAck("Mumbai", 3, 12, 7000, 300), BranchAck("Delhi", 0, 12, 7000, 0)))
     assert desk.state.open == {}
     before = len(desk.lines)
     desk.tick(SECOND_US)

@@ -98,7 +98,7 @@ def test_a_transfer_with_an_unknown_branch() -> None:
     desk = coordinator_desk(configured=()).joined(["Mumbai"])
     answer = desk.ask(PAYING)
     assert isinstance(answer, Fault)
-    assert (answer.code, answer.detail) == ("branch_not_found", "there is no branch Delhi; known branches: Mumbai")
+    assert (answer.code, answer.detail) == ("branch_not_found", "there is no branch Delhi; known are Mumbai")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,14 @@ def test_above_the_cap_new_transfers_are_busy(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_local_transfer_is_passed_on_and_not_recorded() -> None:
-    """P1: to its branch, in the caller's name; the answer finds the asker."""
+    """P1: to its branch, in the caller's name; the answer finds the asker; only that branch's, about that id."""
     desk = coordinator_desk().joined()
     before = len(desk.lines)
     caller = Sender(b"line", CUSTOMER.role, "somebody")
     (passed,) = desk.send(LOCAL, caller, 5)
     assert (passed.to, passed.message) == ("Mumbai", Forward("somebody", LOCAL))
+    assert desk.send(DONE, from_branch("Delhi"), passed.n) == []
+    assert desk.send(replace(DONE, id=id_of(3)), from_branch("Mumbai"), passed.n) == []
     assert desk.send(DONE, from_branch("Mumbai"), passed.n) == [Effect(b"line", 5, DONE)]
     assert desk.send(DONE, from_branch("Mumbai"), passed.n) == []
     assert len(desk.lines) == before

@@ -19,7 +19,7 @@ from tests.unit.protocol_support import (
     transfer,
     txn_of,
 )
-from zbank.domain.legs import content_digest
+from zbank.domain.legs import Leg, content_digest
 from zbank.domain.refusal import Refusal
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
@@ -224,6 +224,7 @@ def test_all_prepared_wait() -> None:
 def test_a_branch_that_never_voted_forces_a_tombstone_and_answers_abort() -> None:
     """P8: after that answer this txn can never get its yes here, so the abort is true."""
     desk = mumbai(is_prepared=False)
+    desk.send(Registered("coordinator", 1, ()), BOSS)
     assert desk.ask(Inquiry(TXN, id_of(1)), DELHI) == ABORT
     assert isinstance(desk.last, Aborted)
     assert desk.last.refusal is None
@@ -231,9 +232,46 @@ def test_a_branch_that_never_voted_forces_a_tombstone_and_answers_abort() -> Non
     assert vote(desk, prepare(txn_of(2), PAYING)).answer == "yes"
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_branch_that_has_not_met_the_coordinator_in_this_term_cannot_say_that_it_never_voted(epoch: int) -> None:
+    """P8, P11: it may stand in, with other data, for the branch that did vote."""
+    desk = mumbai(is_prepared=False)
+    if epoch:
+        desk.send(Registered("coordinator", epoch, ()), BOSS)
+    before = list(desk.lines)
+    later = txn_of(1, epoch + 1)
+    assert desk.ask(Inquiry(later, id_of(1)), DELHI) == StillPending(later, id_of(1))
+    assert desk.lines == before
+
+
+@pytest.mark.parametrize("message", [COMMIT, ABORT])
+def test_only_participants_pass_decisions_on(message: Commit | Abort) -> None:
+    """P8: a branch that has no part in the txn has nothing to say about it, and nobody about what is not prepared."""
+    for desk, sender in ((mumbai(), from_branch("Pune")), (mumbai(is_prepared=False), DELHI)):
+        before = list(desk.lines)
+        assert desk.send(message, sender) == []
+        assert desk.lines == before
+        status = desk.status()
+        assert isinstance(status, StatusInfo)
+        assert status.alarms == ()
+
+
+@pytest.mark.parametrize("legs", [legs_of(Mumbai_1001=-30, Delhi_1001=31), legs_of(Pune_1001=-30, Delhi_1001=30)])
+def test_a_prepare_that_no_coordinator_can_have_sent(legs: tuple[Leg, ...]) -> None:
+    """P4: never a yes, never an outcome: unbalanced legs, or none of this branch; an operator is told."""
+    desk = mumbai(is_prepared=False)
+    before = list(desk.lines)
+    assert vote(desk, prepare(TXN, transfer(1, legs))).answer == "busy"
+    assert desk.lines == before
+    status = desk.status()
+    assert isinstance(status, StatusInfo)
+    assert len(status.alarms) == 1
+
+
 def test_an_inquiry_about_an_earlier_txn_of_a_prepared_id() -> None:
     """P8: another txn holds the id here, so the one asked about never can: abort, and the holder keeps its hold."""
     desk = mumbai()
+    desk.send(Registered("second", 1, ()), from_coordinator("second"))
     early = txn_of(9, 1, "second")
     assert desk.ask(Inquiry(early, id_of(1)), DELHI) == Abort(early, id_of(1))
     assert desk.held("1001") == 30
@@ -268,8 +306,10 @@ def test_a_restarted_coordinator_is_asked_at_once() -> None:
         ("coordinator", Inquiry(txn_of(2), id_of(2))),
     ]
     before = list(desk.lines)
-    for epoch in (2, 1):
-        assert len(desk.send(Registered("coordinator", epoch, ()), BOSS)) == 2
+    for epoch in (2, 1):  # a change of the directory, and a late message
+        assert desk.send(Registered("coordinator", epoch, ()), BOSS) == []
+    desk.machine.peer_down("coordinator")
+    assert len(desk.send(Registered("coordinator", 2, ()), BOSS)) == 2
     assert desk.lines == before
     assert desk.send(Registered("second", 1, ()), from_coordinator("second")) == []
 

@@ -68,14 +68,14 @@ def run(settings: BranchSettings) -> int:
             info = BranchInfo(settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True)
             return Register(info, mark.epoch, mark.number)
 
-        def connect(endpoint: str) -> Link:
-            return Link(zmq.Context.instance(), endpoint, hello, BRANCH, None)
+        def connect(peer: str, endpoint: str) -> Link:
+            return Link(zmq.Context.instance(), endpoint, hello, BRANCH, name=peer)
 
         engine = Engine(store, build, clock)
         if settings.preload:
             preload(engine, clock, settings.name, settings.currency)
         hello = branch_hello(settings.cluster, settings.name)
-        link = Link(zmq.Context.instance(), settings.coordinator, hello, COORDINATOR, register)
+        link = Link(zmq.Context.instance(), settings.coordinator, hello, COORDINATOR, register=register)
         peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinator))
         return engine, ActorLoop(
             engine, peers, router, clock, coordinator=link, connect=connect, endpoints=settings.peers

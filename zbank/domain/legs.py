@@ -35,6 +35,7 @@ NUMBER_PATTERN = rf"\A[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NUMBER_CHARS - 1}}}\Z"
 
 BranchName = Annotated[str, Meta(pattern=BRANCH_PATTERN)]
 AccountNumber = Annotated[str, Meta(pattern=NUMBER_PATTERN)]
+AccountNumberOrNone = Annotated[str, Meta(pattern=rf"\A\Z|{NUMBER_PATTERN}")]
 Amount = Annotated[int, Meta(ge=-MAX_MINOR, le=MAX_MINOR)]
 
 

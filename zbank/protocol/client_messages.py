@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from zbank.domain.legs import AccountNumber, BranchName, Leg
+from zbank.domain.legs import AccountNumber, AccountNumberOrNone, BranchName, Leg
 from zbank.domain.refusal import Refusal
 from zbank.protocol.wire import (
     BranchInfo,
@@ -56,7 +56,7 @@ class OpenAccount(Message, frozen=True, tag="open"):
     """Open an account at the branch. Answered by Opened, Outcome (aborted) or Fault."""
 
     id: Id
-    number: AccountNumber | Literal[""]  #: "" = the branch gives the next free one
+    number: AccountNumberOrNone  #: "" = the branch gives the next free one
     owner: Annotated[str, Meta(max_length=100)]
     currency: Annotated[str, Meta(max_length=3)]  #: "" = the branch's
     overdraft_limit_minor: Count

@@ -15,7 +15,7 @@ import msgpack
 import msgspec
 
 from zbank.errors import BadFrame, CorruptStore
-from zbank.protocol.messages import AnyMessage, Envelope
+from zbank.protocol.messages import AnyMessage, Envelope, Fault
 from zbank.protocol.records import AnyRecord, Record
 
 MAX_FRAME_BYTES = 1 << 20
@@ -48,8 +48,11 @@ def encode_frames(envelopes: Sequence[tuple[int, AnyMessage]]) -> list[bytes]:
     """As few frame bodies within the limits as halving finds."""
     if len(envelopes) <= MAX_FRAME_MESSAGES:
         body = _encoder.encode(envelopes)
-        if len(body) <= MAX_FRAME_BYTES or len(envelopes) == 1:
+        if len(body) <= MAX_FRAME_BYTES:
             return [body]
+        if len(envelopes) == 1:  # no answer of ours is so long; a peer would close the connection, and lose all others
+            too_long = Fault(code="too_long", detail=f"the answer is longer than {MAX_FRAME_BYTES} bytes: ask for less")
+            return [_encoder.encode([(envelopes[0][0], too_long)])]
     half = len(envelopes) // 2
     return encode_frames(envelopes[:half]) + encode_frames(envelopes[half:])
 

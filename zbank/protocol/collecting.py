@@ -100,7 +100,8 @@ class Collector:
         return Step(record, self._finisher.begin(decision, attempt.waiters, attempt.request_us, now))
 
     def _voted_refused(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
-        assert vote.refusal is not None
+        if vote.refusal is None:
+            return NOTHING
         return self._refuse(attempt, vote.refusal, now, settled_at_home=vote.final and branch == attempt.home)
 
     def _refuse(self, attempt: Attempt, refusal: Refusal, now: Now, *, settled_at_home: bool) -> Step:
@@ -123,15 +124,16 @@ class Collector:
 
     def _voted_known(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
         outcome = vote.outcome
-        assert outcome is not None
-        if outcome.status == ABORTED and branch != attempt.home:
-            assert outcome.refusal is not None
+        if outcome is None or (outcome.status == ABORTED and outcome.refusal is None):
+            return NOTHING
+        if outcome.refusal is not None and branch != attempt.home:
             return self._refuse(attempt, outcome.refusal, now, settled_at_home=False)
         return Step(None, self._give_up(attempt, outcome))
 
     def _voted_occupied(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
         other = vote.other
-        assert other is not None
+        if other is None:
+            return NOTHING
         if self._is_dead(other):
             void = Effect(branch, 0, Abort(other, attempt.transfer.id))
             return Step(None, (void, Effect(branch, 0, attempt.prepare)))

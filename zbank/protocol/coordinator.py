@@ -59,6 +59,7 @@ from zbank.protocol.messages import (
 from zbank.protocol.outcomes import replay
 from zbank.protocol.records import Content, Record, Started
 
+MAX_WAITERS = 100  #: for one transfer
 MAX_IN_FLIGHT = 20_000
 
 
@@ -148,8 +149,13 @@ class Coordinator(Machine):
         content = running.content if isinstance(running, Attempt) else running.decision.content
         if content.digest != digest or content.caller != sender.caller:
             return _told(sender, n, CONFLICTING_ID)
-        if (sender.address, n) not in running.waiters:
-            running.waiters.append((sender.address, n))
+        waiter = (sender.address, n)
+        if waiter in running.waiters:
+            return NOTHING
+        if len(running.waiters) >= MAX_WAITERS:
+            fault = Fault(code="busy", detail="too many ask for this transfer at once", retry_after_ms=BUSY_RETRY_MS)
+            return _told(sender, n, fault)
+        running.waiters.append(waiter)
         return NOTHING
 
     def _refuse_service(self) -> Fault | None:
@@ -163,7 +169,7 @@ class Coordinator(Machine):
         return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
 
     def _forwarded(self, sender: Sender, n: int, message: Outcome | Fault, now: Now) -> Step:
-        return self._forwarder.answered(n, message)
+        return self._forwarder.answered(sender.caller, n, message)
 
     # --- votes -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +179,8 @@ class Coordinator(Machine):
 
     def _vote(self, sender: Sender, n: int, message: Vote, now: Now) -> Step:
         """A vote; or the news that this process is no longer in office (P11)."""
-        if message.answer == STALE and message.txn.epoch == self.state.epoch:
+        attempt = self._collector.get(message.id)
+        if message.answer == STALE and attempt is not None and attempt.txn == message.txn:
             raise FenceLost(f"branch {sender.caller} knows a newer epoch of coordinator {self.state.name}: leaving")
         return self._collector.voted(sender.caller, message, now)
 
@@ -183,7 +190,8 @@ class Coordinator(Machine):
         """A branch has applied a commit, or voided a txn."""
         finishing = self._finisher.get(message.id)
         if finishing is not None and finishing.decision.txn == message.txn:
-            return self._finisher.acked(finishing, sender.caller, self._collector.positions.get(sender.caller), now)
+            position = self._collector.positions.get(sender.caller)
+            return self._finisher.acked(finishing, sender.caller, message.seq, position, now)
         return self._collector.abort_acked(sender.caller, message, now)
 
     def _inquiry(self, sender: Sender, n: int, message: Inquiry, now: Now) -> Step:

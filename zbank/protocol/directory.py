@@ -10,6 +10,9 @@ from zbank.protocol.machine import Effect, Sender, Step
 from zbank.protocol.messages import BranchInfo, Fault, Register, Registered
 from zbank.protocol.records import BranchJoined
 
+MAX_BRANCHES = 1_000
+MAX_NAMES_TOLD = 10
+
 
 class Directory:
     """Which branches there are, where, and which of them were heard of lately."""
@@ -38,9 +41,13 @@ class Directory:
                     code="branch_unavailable",
                     detail=f"branch {name} is not connected: nothing was done; send the same id again when it is back",
                 )
-            known = ", ".join(sorted({*self._state.branches, *self._configured})) or "none"
-            return Fault(code="branch_not_found", detail=f"there is no branch {name}; known branches: {known}")
+            return Fault(code="branch_not_found", detail=f"there is no branch {name}; known are {self._known()}")
         return None
+
+    def _known(self) -> str:
+        names = sorted({*self._state.branches, *self._configured})
+        listed = ", ".join(names[:MAX_NAMES_TOLD]) or "none"
+        return listed if len(names) <= MAX_NAMES_TOLD else f"{listed} and {len(names) - MAX_NAMES_TOLD} more"
 
     def refuse(self, message: Register) -> Fault | None:
         """Why this branch cannot join; None when it can."""
@@ -52,12 +59,17 @@ class Directory:
                 f"now {info.instance.hex()[-8:]}): start it with the data directory it had"
             )
             return Fault(code="foreign_store", detail=detail)
+        if joined is None and len(self._state.branches) >= MAX_BRANCHES:
+            return Fault(code="busy", detail=f"a cluster has at most {MAX_BRANCHES} branches")
         if info.epoch < self._epochs.get(info.name, 0):
             return Fault(code="fence_lost", detail=f"a newer process serves branch {info.name} already")
         return None
 
     def register(self, sender: Sender, n: int, message: Register) -> Step:
         """Take a branch into the directory; all branches hear of a change."""
+        refusal = self.refuse(message)
+        if refusal is not None:  # two of one name, in one batch
+            return Step(None, (Effect(sender.address, n, refusal),))
         state = self._state
         info = message.info
         if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number:
@@ -79,9 +91,6 @@ class Directory:
     def answer(self) -> messages.Directory:
         """The directory as clients get it."""
         return messages.Directory(self._state.name, self._infos(self._state.branches))
-
-    def _listed(self) -> dict[str, BranchJoined]:
-        return self._state.branches
 
     def _registered(self, listed: dict[str, BranchJoined]) -> Registered:
         return Registered(self._state.name, self._state.epoch, self._infos(listed))

@@ -59,13 +59,14 @@ class Finisher:
         self._open[decision.id] = finishing
         return _commits(finishing, finishing.unacked)
 
-    def acked(self, finishing: Finishing, branch: str, position: Position | None, now: Now) -> Step:
+    def acked(self, finishing: Finishing, branch: str, seq: int, position: Position | None, now: Now) -> Step:
         """A branch has applied it; the last ack tells the client."""
         if branch not in finishing.unacked:
             return NOTHING
         finishing.unacked.remove(branch)
         acked_us = now.mono_us - finishing.request_us if finishing.request_us >= 0 else -1
-        finishing.acks.append(BranchAck(branch, acked_us, position.turn_us if position else 0))
+        epoch, turn_us = (position.epoch, position.turn_us) if position else (0, 0)
+        finishing.acks.append(BranchAck(branch, epoch, seq, acked_us, turn_us))
         if finishing.unacked:
             return NOTHING
         id = finishing.decision.id

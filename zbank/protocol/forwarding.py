@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zbank.clock import Now
-from zbank.protocol.attempts import Waiter
-from zbank.protocol.machine import NOTHING, Effect, Sender, Step
+from zbank.protocol.machine import NOTHING, Address, Effect, Sender, Step
 from zbank.protocol.messages import Fault, Forward, Outcome, Transfer
 
 FORWARD_LIMIT_US = 10_000_000
@@ -13,11 +14,21 @@ BUSY_RETRY_MS = 100
 EPOCH_SHIFT = 32  #: an epoch forwards fewer than 2**32 requests
 
 
+class Waiting(NamedTuple):
+    """A request that was handed on."""
+
+    address: Address  #: of the client
+    n: int  #: the client's number for it
+    branch: str  #: that it was handed to
+    id: bytes
+    forget_us: int  #: monotonic
+
+
 class Forwarder:
     """Who waits for which forwarded request."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[Waiter, int]] = {}  #: by number, oldest first: the client, when to forget it
+        self._waiting: dict[int, Waiting] = {}  #: by number, oldest first
         self._last = 0
 
     def forward(self, sender: Sender, n: int, message: Transfer, branch: str, epoch: int, now: Now) -> Step:
@@ -26,20 +37,22 @@ class Forwarder:
             busy = Fault(code="busy", detail="too many requests are being handed on", retry_after_ms=BUSY_RETRY_MS)
             return Step(None, (Effect(sender.address, n, busy),))
         self._last = max(self._last, epoch << EPOCH_SHIFT) + 1
-        self._waiting[self._last] = (sender.address, n), now.mono_us + FORWARD_LIMIT_US
+        self._waiting[self._last] = Waiting(sender.address, n, branch, message.id, now.mono_us + FORWARD_LIMIT_US)
         return Step(None, (Effect(branch, self._last, Forward(sender.caller, message)),))
 
-    def answered(self, n: int, message: Outcome | Fault) -> Step:
+    def answered(self, branch: str, n: int, message: Outcome | Fault) -> Step:
         """The branch's answer, on its way back."""
-        waiting = self._waiting.pop(n, None)
-        if waiting is None:
+        waiting = self._waiting.get(n)
+        if waiting is None or waiting.branch != branch:
             return NOTHING
-        (address, client_n), _ = waiting
-        return Step(None, (Effect(address, client_n, message),))
+        if isinstance(message, Outcome) and message.id != waiting.id:
+            return NOTHING
+        del self._waiting[n]
+        return Step(None, (Effect(waiting.address, waiting.n, message),))
 
     def forget(self, now: Now) -> None:
         """Drop what was never answered: the client has given up, or will ask again."""
-        for number, (_, forget_us) in list(self._waiting.items()):
-            if now.mono_us < forget_us:
+        for number, waiting in list(self._waiting.items()):
+            if now.mono_us < waiting.forget_us:
                 break
             del self._waiting[number]

@@ -25,7 +25,8 @@ class Inquirer:
         self._state = state
         self._since_us: dict[Txn, int] = {}  #: monotonic
         self._asked_us: int = 0
-        self.up: set[str] = set()  #: coordinators that this branch is registered with
+        self._first = 0  #: where the next round begins, when one cannot hold all
+        self._met: dict[str, int] = {}  #: coordinators that this branch is registered with: their epochs
 
     def due(self, now: Now) -> list[Effect]:
         """The inquiries to send now."""
@@ -33,29 +34,37 @@ class Inquirer:
         if now.mono_us - self._asked_us < INQUIRE_EVERY_US:
             return []
         self._asked_us = now.mono_us
+        doubtful = [held for held in self._state.prepared.values() if self._age_us(held, now) >= INQUIRE_AFTER_US]
+        if len(doubtful) > MAX_INQUIRIES_A_ROUND:  # in turns: those of a dead coordinator must not hide the others
+            first = self._first % len(doubtful)
+            self._first = first + MAX_INQUIRIES_A_ROUND
+            doubtful = (doubtful[first:] + doubtful[:first])[:MAX_INQUIRIES_A_ROUND]
         effects: list[Effect] = []
-        for held in self._state.prepared.values():
-            age_us = now.mono_us - self._since_us[held.txn]
-            if age_us < INQUIRE_AFTER_US or len(effects) >= MAX_INQUIRIES_A_ROUND:
-                break  # the oldest come first
+        for held in doubtful:
             effects.append(self._ask(held.txn.coordinator, held))
-            if age_us >= ASK_OTHERS_AFTER_US and held.txn.coordinator not in self.up:
+            if self._age_us(held, now) >= ASK_OTHERS_AFTER_US and held.txn.coordinator not in self._met:
                 others = branches_of(held.content.legs)
                 effects.extend(self._ask(branch, held) for branch in others if branch != self._state.name)
         return effects
 
-    def ask_all(self, coordinator: str) -> list[Effect]:
-        """A coordinator is there (again): ask it about everything it left in doubt here."""
-        self.up.add(coordinator)
+    def met(self, coordinator: str, epoch: int) -> list[Effect]:
+        """Registered with a coordinator. When it was away, or began a new term: ask about all it left in doubt here."""
+        if self._met.get(coordinator, -1) >= epoch:
+            return []
+        self._met[coordinator] = epoch
         held = [held for held in self._state.prepared.values() if held.txn.coordinator == coordinator]
         return [self._ask(coordinator, txn) for txn in held]
+
+    def lost(self, coordinator: str) -> None:
+        """A coordinator is silent: the other participants will be asked."""
+        self._met.pop(coordinator, None)
 
     def in_doubt(self, now: Now) -> tuple[InDoubt, ...]:
         """Prepared for longer than the inquiry time, oldest first, bounded."""
         self._observe(now)
         found: list[InDoubt] = []
         for held in self._state.prepared.values():
-            age_us = now.mono_us - self._since_us[held.txn]
+            age_us = self._age_us(held, now)
             if age_us < INQUIRE_AFTER_US or len(found) >= MAX_IN_DOUBT_TOLD:
                 break
             found.append(InDoubt(txn=held.txn, id=held.id, age_us=age_us))
@@ -63,6 +72,9 @@ class Inquirer:
 
     def _ask(self, whom: str, held: PreparedTxn) -> Effect:
         return Effect(whom, 0, Inquiry(held.txn, held.id))
+
+    def _age_us(self, held: PreparedTxn, now: Now) -> int:
+        return now.mono_us - self._since_us[held.txn]
 
     def _observe(self, now: Now) -> None:
         since_us = self._since_us

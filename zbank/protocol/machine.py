@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from zbank.clock import Now
 from zbank.domain.account import Account
+from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import ZbankError
 from zbank.protocol.fold import Posting, Settled
 from zbank.protocol.messages import AnyMessage, Fault, Request, StatusInfo, Txn
@@ -148,7 +149,7 @@ class Machine(ABC):
 
 def fault_of(error: ZbankError) -> Fault:
     """The wire form of one of our own errors."""
-    return Fault(code=error.code, detail=error.detail[:500])
+    return Fault(code=error.code, detail=error.detail[:MAX_DETAIL_CHARS])
 
 
 def not_for_me(role: str, sender: Sender, n: int, message: AnyMessage) -> Step:

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import branches_of, check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol import accounts, needs
+from zbank.protocol import accounts, needs, votes
 from zbank.protocol.branch_state import BranchState, PreparedTxn
 from zbank.protocol.fold import Settled
 from zbank.protocol.inquiry import Inquirer
@@ -42,10 +42,7 @@ from zbank.protocol.messages import (
     BRANCH,
     BUSY,
     COMMITTED,
-    CONFLICT,
     COORDINATOR,
-    KNOWN,
-    OCCUPIED,
     PENDING,
     REFUSED,
     STALE,
@@ -87,7 +84,6 @@ from zbank.protocol.records import (
 )
 
 MAX_PREPARED = 50_000  #: prepared txns a branch holds; above it new ones are refused as busy (P4)
-BUSY_RETRY_MS = 100
 
 
 class Participant(Machine):
@@ -150,7 +146,7 @@ class Participant(Machine):
         """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""
         if isinstance(message, Prepare):
             answer = STORAGE_FULL if fault.code == "storage_full" else BUSY
-            return (Effect(sender.address, n, self._vote(message, answer)),)
+            return (Effect(sender.address, n, votes.plain(self.state, message, answer)),)
         if isinstance(message, Transfer | Forward | Cancel | OpenAccount | ChangeAccount):
             return (Effect(sender.address, n, fault),)
         return ()
@@ -225,18 +221,25 @@ class Participant(Machine):
         id = message.transfer.id
         mark = state.coordinators.get(txn.coordinator)
         if txn.coordinator != sender.caller or (mark is not None and txn.epoch < mark.epoch):
-            return self._answer(sender, n, self._vote(message, STALE))
+            return self._answer(sender, n, votes.plain(state, message, STALE))
         settled = state.settled.get(id)
         if settled is not None:
-            return self._answer(sender, n, self._vote_known(message, settled))
+            return self._answer(sender, n, votes.known(state, message, settled))
         held = state.prepared.get(id)
         if held is not None:
-            vote = self._vote(message, YES, seq=held.seq) if held.txn == txn else self._vote_occupied(message, held)
+            vote = (
+                votes.plain(state, message, YES, seq=held.seq)
+                if held.txn == txn
+                else votes.occupied(state, message, held)
+            )
             return self._answer(sender, n, vote)
         if txn in state.tombstones:
-            return self._answer(sender, n, self._vote(message, VOID))
-        if len(state.prepared) >= MAX_PREPARED:
-            return self._answer(sender, n, self._vote(message, BUSY))
+            return self._answer(sender, n, votes.plain(state, message, VOID))
+        fault = votes.unsound(state, message)
+        if fault:
+            self.alarms["bad_prepare"] = fault
+        if fault or len(state.prepared) >= MAX_PREPARED:
+            return self._answer(sender, n, votes.plain(state, message, BUSY))
         return self._first_prepare(sender, n, message)
 
     def _first_prepare(self, sender: Sender, n: int, message: Prepare) -> Step:
@@ -256,33 +259,17 @@ class Participant(Machine):
             vote = Vote(message.txn, transfer.id, YES, state.number, state.seq + 1)
             return self._answer(sender, n, vote, Prepared(transfer.id, message.txn, content))
         if home_branch(transfer.legs) != state.name:
-            return self._answer(sender, n, self._vote(message, REFUSED, refusal=refusal))
+            return self._answer(sender, n, votes.plain(state, message, REFUSED, refusal=refusal))
         record = Refused(id=transfer.id, digest=message.digest, caller=message.caller, refusal=refusal)
         vote = Vote(message.txn, transfer.id, REFUSED, state.number, state.seq + 1, refusal=refusal, final=True)
         return self._answer(sender, n, vote, record)
-
-    def _vote(self, message: Prepare, answer: str, *, seq: int = 0, refusal: Refusal | None = None) -> Vote:
-        state = self.state
-        return Vote(message.txn, message.transfer.id, answer, state.number, seq or state.seq, refusal=refusal)
-
-    def _vote_known(self, message: Prepare, settled: Settled) -> Vote:
-        state = self.state
-        id = message.transfer.id
-        if not fits(settled, message.digest, message.caller):
-            return Vote(message.txn, id, CONFLICT, state.number, state.seq)
-        return Vote(message.txn, id, KNOWN, state.number, state.seq, outcome=outcome_of(settled, replayed=True))
-
-    def _vote_occupied(self, message: Prepare, held: PreparedTxn) -> Vote:
-        state = self.state
-        id = message.transfer.id
-        if held.content.digest != message.digest or held.content.caller != message.caller:
-            return Vote(message.txn, id, CONFLICT, state.number, state.seq)
-        return Vote(message.txn, id, OCCUPIED, state.number, state.seq, other=held.txn)
 
     def _commit(self, sender: Sender, n: int, message: Commit, now: Now) -> Step:
         """Post what was prepared; safe to repeat."""
         state = self.state
         held = state.prepared.get(message.id)
+        if not _may_tell(sender, held):
+            return NOTHING
         if held is not None and held.txn == message.txn:
             ack = Ack(message.txn, message.id, state.seq + 1)
             return self._acknowledge(sender, n, ack, Committed(message.id, message.txn, message.number))
@@ -298,6 +285,8 @@ class Participant(Machine):
         id = message.id
         held = state.prepared.get(id)
         settled = state.settled.get(id)
+        if not _may_tell(sender, held):
+            return NOTHING
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
             outcome = outcome_of(settled, replayed=True)
             conflict = message.refusal is not None and not fits(settled, message.digest, message.caller)
@@ -319,7 +308,11 @@ class Participant(Machine):
         return self._answer(sender, n, ack, record)
 
     def _inquiry(self, sender: Sender, n: int, message: Inquiry, now: Now) -> Step:
-        """Another participant is in doubt (P8). A branch that never voted voids the txn, and so may answer abort."""
+        """Another participant is in doubt (P8). A branch that never voted voids the txn, and so may answer abort.
+
+        Only a branch that has met this coordinator in this term of office can say that it never voted: one that has not
+        may stand in for the branch that was asked, with other data.
+        """
         state = self.state
         held = state.prepared.get(message.id)
         if held is not None and held.txn == message.txn:
@@ -330,12 +323,15 @@ class Participant(Machine):
         abort = Abort(message.txn, message.id)
         if settled is not None or message.txn in state.tombstones:
             return self._answer(sender, n, abort)
+        mark = state.coordinators.get(message.txn.coordinator)
+        if mark is None or mark.epoch < message.txn.epoch:
+            return self._answer(sender, n, StillPending(message.txn, message.id))
         return self._answer(sender, n, abort, Aborted(message.id, message.txn))
 
     def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
         """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
         mark = self.state.coordinators.get(message.coordinator)
-        effects = self._inquirer.ask_all(message.coordinator)
+        effects = self._inquirer.met(message.coordinator, message.epoch)
         if mark is not None and mark.epoch >= message.epoch:
             return Step(None, effects)
         return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
@@ -348,7 +344,7 @@ class Participant(Machine):
 
     def peer_down(self, name: str) -> None:
         """A coordinator is silent: others will be asked."""
-        self._inquirer.up.discard(name)
+        self._inquirer.lost(name)
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this branch does."""
@@ -372,6 +368,13 @@ class Participant(Machine):
             alarms=tuple(self.alarms.values()),
             version=about.version,
         )
+
+
+def _may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
+    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
+    if sender.role == COORDINATOR:
+        return True
+    return held is not None and sender.caller in branches_of(held.content.legs)
 
 
 _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {

@@ -147,6 +147,8 @@ class BranchAck(Struct, array_like=True, frozen=True, gc=False):
     """An ack as the end record keeps it."""
 
     branch: str
+    epoch: int  #: of the branch
+    seq: int  #: its row that the ack stands on
     acked_us: int  #: after the request, by the coordinator's clock; -1 = the request was before a restart
     turn_us: int  #: how long the branch's turn took, by its own clock
 

@@ -64,6 +64,11 @@ ON_SERVER: dict[tuple[str, str], Kinds] = {
     (COORDINATOR, BRANCH): frozenset({Hello, Beat, Register, Position, Vote, Ack, Inquiry, Outcome, Fault}),
 }
 
+#: the same, before the connection is known to stand for the actor it names
+UNTIL_BOUND: dict[tuple[str, str], Kinds] = {
+    (COORDINATOR, BRANCH): frozenset({Hello, Beat, Register}),
+}
+
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
     COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending},

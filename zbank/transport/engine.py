@@ -38,7 +38,8 @@ from zbank.storage.sqlite import JournalStore
 POST_EVERY_ROWS = 4096
 REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
-MAX_TURN_READ_ROWS = 20_000  #: of pages, in one turn: a small frame can ask for millions; `busy` is told for more
+MAX_DRAIN_READ_ROWS = 20_000  #: read for clients between two drains; who asks for more is told `busy`
+ROWS_OF_ONE_READ = 10  #: what any read costs, in rows
 BUSY = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
 NO_ROOM = Fault(
     code="storage_full",
@@ -67,6 +68,7 @@ class Engine:
         self._room_checked_us = 0
         self._started_us = clock.now().mono_us
         self._rows: list[Row] = []
+        self._rows_read = 0
         self._take_office()
 
     def _take_office(self) -> None:
@@ -143,7 +145,8 @@ class Engine:
         return list(step.effects)
 
     def maintain(self) -> None:
-        """Post when enough has gathered; called between turns, after the effects have left."""
+        """Post when enough has gathered; called between drains, after the effects have left."""
+        self._rows_read = 0
         if self.machine.fold.unposted >= POST_EVERY_ROWS and self._room:
             self.post()
 
@@ -213,16 +216,15 @@ class Engine:
         return effects
 
     def _answers(self, reads: Sequence[tuple[Sender, int, Read | GetStatus]], now: Now) -> list[Effect]:
-        """Answer a turn's reads, as far as its limit of rows goes."""
+        """Answer a turn's reads, as far as the rows go that may be read between two drains."""
         effects: list[Effect] = []
-        rows = 0
         for sender, n, message in reads:
-            paged = isinstance(message, ListAccounts | GetEntries)
-            answer = BUSY if paged and rows >= MAX_TURN_READ_ROWS else self._answer(message, now)
+            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else BUSY
+            self._rows_read += ROWS_OF_ONE_READ
             if isinstance(answer, AccountsPage):
-                rows += len(answer.accounts)
+                self._rows_read += len(answer.accounts)
             elif isinstance(answer, EntriesPage):
-                rows += len(answer.entries)
+                self._rows_read += len(answer.entries)
             effects.append(Effect(sender.address, n, answer))
         return effects
 

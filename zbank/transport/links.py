@@ -51,12 +51,15 @@ class Link:
         endpoint: str,
         hello: Hello,
         role: str,
-        register: Callable[[str], Register] | None,
+        register: Callable[[str], Register] | None = None,
+        name: str = "",
     ) -> None:
-        """`role` is what must answer there; `register` gives, for a coordinator's name, what to say after Welcome."""
+        """`role` is what must answer there, under `name` if it is given; `register` gives, for a coordinator's name, what
+        to say after Welcome."""
         self.endpoint = endpoint
         self.role = role
-        self.name = ""  #: of who answers, from its Welcome
+        self.name = name  #: of who answers, at the latest from its Welcome
+        self._wanted_name = name
         self.state = GREETING
         self.used_us = 0  #: when something was last sent on purpose
         self._context = context
@@ -124,6 +127,9 @@ class Link:
     def _welcome(self, message: Welcome, now_us: int) -> None:
         if message.role != self.role:
             self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
+            return
+        if self._wanted_name not in ("", message.name):
+            self._complain(f"{message.name} answers at {self.endpoint}, not {self._wanted_name}: check the address")
             return
         self.name = message.name
         self._sender = Sender(message.name, message.role, message.name)

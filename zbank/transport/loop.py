@@ -56,7 +56,7 @@ class ActorLoop:
         clock: Clock,
         *,
         coordinator: Link | None = None,
-        connect: Callable[[str], Link] | None = None,
+        connect: Callable[[str, str], Link] | None = None,
         endpoints: Mapping[str, str] | None = None,
         refuse_registration: Callable[[Register], Fault | None] | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class ActorLoop:
                 self._endpoints.update((info.name, info.endpoint) for info in message.branches)
         taken_bytes = 0
         for _ in range(MAX_DRAIN_FRAMES):
-            if taken_bytes >= MAX_DRAIN_BYTES or len(self._answers) >= MAX_TURN_ANSWERS:
+            if taken_bytes >= MAX_DRAIN_BYTES or len(self._answers) >= MAX_TURN_ANSWERS or len(batch) >= MAX_DRAIN_MESSAGES:
                 break
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK)
@@ -228,7 +228,7 @@ class ActorLoop:
         link = self._links.get(name)
         endpoint = self._endpoints.get(name)
         if link is None and endpoint is not None and self._connect is not None and len(self._links) < MAX_PEER_LINKS:
-            link = self._links[name] = self._connect(endpoint)
+            link = self._links[name] = self._connect(name, endpoint)
             link.used_us = self._clock.now().mono_us
         return link
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import CLIENT, PROTOCOL_VERSION, AnyMessage, Fault, Hello, Welcome
-from zbank.transport.access import ON_SERVER, Kinds
+from zbank.transport.access import ON_SERVER, UNTIL_BOUND, Kinds
 
 MAX_SESSIONS = 20_000
 SILENT_AFTER_US = 3_000_000
@@ -52,14 +52,14 @@ class Peers:
         fault = self._hello_refusal(message) or self._change_refusal(route, message)
         if fault is not None:
             return fault
-        allowed = ON_SERVER[self._role, message.role]
+        allowed = UNTIL_BOUND.get((self._role, message.role)) or ON_SERVER[self._role, message.role]
         # A client is answered by its connection; an actor gets its name as address once it has registered.
         caller = "" if message.role == CLIENT else message.name
         session = Session(Sender(route, message.role, caller), message.role, message.name, allowed, now_us)
         self._sessions[route] = session
         self._sessions.move_to_end(route)
         while len(self._sessions) > MAX_SESSIONS:
-            self.drop(next(iter(self._sessions)))
+            self.drop(next(known for known in self._sessions if self._routes.get(self._sessions[known].name) != known))
         return self._welcome()
 
     def _hello_refusal(self, message: Hello) -> Fault | None:
@@ -67,10 +67,11 @@ class Peers:
             detail = f"this {self._role} speaks protocol version {PROTOCOL_VERSION}, the caller {message.version}"
             return Fault(code="wrong_version", detail=detail + ": install the same zbank on both sides")
         if message.cluster not in ("", self._cluster):
-            detail = f"this {self._role} belongs to cluster {self._cluster!r}, the caller asks for {message.cluster!r}"
+            detail = f"this {self._role} belongs to cluster {self._cluster!r}, the caller asks for {message.cluster[:40]!r}"
             return Fault(code="wrong_cluster", detail=detail + ": check the address or the config file")
         if (self._role, message.role) not in ON_SERVER:
-            return Fault(code="not_for_me", detail=f"a {self._role} takes no connection of role {message.role!r}")
+            detail = f"a {self._role} takes no connection of role {message.role[:20]!r}"
+            return Fault(code="not_for_me", detail=detail)
         return None
 
     def _change_refusal(self, route: bytes, message: Hello) -> Fault | None:
@@ -82,7 +83,11 @@ class Peers:
 
     def bind(self, route: bytes, session: Session) -> None:
         """From now on this connection stands for the actor it named; its messages carry the name as address."""
+        before = self._sessions.get(self._routes.get(session.name, b""))
+        if before is not None and before is not session:  # it has come back by another connection: this one is over
+            before.allowed = UNTIL_BOUND[self._role, before.role]
         session.sender = session.sender._replace(address=session.name)
+        session.allowed = ON_SERVER[self._role, session.role]
         self._routes[session.name] = route
 
     def drop(self, route: bytes) -> str | None:
@@ -105,5 +110,7 @@ class Peers:
         """Why this message is not taken from this connection."""
         if session is None:
             return Fault(code="hello_first", detail="say Hello first: this connection is not known (any more)")
+        if type(message) in ON_SERVER[self._role, session.role]:
+            return Fault(code="hello_first", detail="register first: this connection stands for no branch (any more)")
         detail = f"a {self._role} does not take {type(message).__name__} from a {session.role}"
         return Fault(code="not_for_me", detail=detail)

@@ -1,0 +1,42 @@
+"""The answers to Prepare, one function each kind (PROTOCOL P3)."""
+
+from __future__ import annotations
+
+from zbank.domain.legs import check_legs
+from zbank.domain.refusal import Refusal
+from zbank.errors import InvalidInput
+from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.fold import Settled
+from zbank.protocol.messages import CONFLICT, KNOWN, OCCUPIED, Prepare, Vote
+from zbank.protocol.outcomes import fits, outcome_of
+
+
+def plain(state: BranchState, message: Prepare, answer: str, *, seq: int = 0, refusal: Refusal | None = None) -> Vote:
+    """A vote that needs no more than its kind; `seq` is the row it stands on, when that is not the last one."""
+    return Vote(message.txn, message.transfer.id, answer, state.number, seq or state.seq, refusal=refusal)
+
+
+def known(state: BranchState, message: Prepare, settled: Settled) -> Vote:
+    """The id is settled: the outcome, for the caller and content it is settled for."""
+    if not fits(settled, message.digest, message.caller):
+        return plain(state, message, CONFLICT)
+    outcome = outcome_of(settled, replayed=True)
+    return Vote(message.txn, message.transfer.id, KNOWN, state.number, state.seq, outcome=outcome)
+
+
+def occupied(state: BranchState, message: Prepare, held: PreparedTxn) -> Vote:
+    """Another txn of the id is prepared here."""
+    if held.content.digest != message.digest or held.content.caller != message.caller:
+        return plain(state, message, CONFLICT)
+    return Vote(message.txn, message.transfer.id, OCCUPIED, state.number, state.seq, other=held.txn)
+
+
+def unsound(state: BranchState, message: Prepare) -> str:
+    """Why no coordinator of this protocol can have sent this; "" when one can."""
+    try:
+        check_legs(message.transfer.legs)
+    except InvalidInput as error:
+        return f"{message.txn} asks for what is no transfer: {error.detail}"
+    if all(leg.branch != state.name for leg in message.transfer.legs):
+        return f"{message.txn} has no leg at this branch"
+    return ""
