@@ -20,6 +20,9 @@ test: .venv/installed-dev  ## lint, types and all tests
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
+test-long: .venv/installed-dev  ## the longer variants: more seeds, more kills
+	.venv/bin/python -m pytest -m long
+
 berka: .venv/installed  ## replay a real bank's movements and compare every balance
 	.venv/bin/python -m examples.berka
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.protocol_support import id_of, legs_of, prepare, transfer, txn_of, yes
@@ -130,6 +130,7 @@ def test_any_bytes_are_refused_or_are_a_batch(body: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(body=st.binary(max_size=80))
+@example(body=b"\x91\xa2\x00\x80")
 def test_any_bytes_in_a_journal_are_a_record_or_corrupt(body: bytes) -> None:
     """A damaged file is found out, and said so."""
     with suppress(CorruptStore):

@@ -54,6 +54,7 @@ def run(settings: BranchSettings) -> int:
 
     def wire(store: JournalStore, router: zmq.Socket[bytes]) -> tuple[Engine, ActorLoop]:
         clock = Clock()
+        store.check_sums()
         state = BranchState(settings.name, settings.currency)
 
         def build(_thrown_away: Machine | None) -> Machine:

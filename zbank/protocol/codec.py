@@ -87,7 +87,7 @@ def decode_record(body: bytes) -> AnyRecord:
     """The record of a journal body; raises CorruptStore when it is none."""
     try:
         return _record_decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptStore(f"a journal row holds no record that this version knows: {error}") from error
 
 

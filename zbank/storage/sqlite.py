@@ -348,6 +348,10 @@ class JournalStore:
         audit.check_tables(self._read, str(self.path))
         return count
 
+    def check_sums(self) -> None:
+        """Raise CorruptStore unless the posted balances sum to zero: the quick part of `verify`, for every start."""
+        audit.check_sums(self._read, str(self.path))
+
     def has_room(self) -> bool:
         """May new work be accepted, or is the disk nearly full? Cheap enough for every turn."""
         return self._reserve is None or self._reserve.has_room()
