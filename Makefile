@@ -7,10 +7,10 @@ ARGS ?=
 PIP_FLAGS = --quiet --disable-pip-version-check --config-settings editable_mode=compat
 BENCH ?= --work transfer --in-flight 256 --seconds 10
 
-.PHONY: help run test berka bench clean
+.PHONY: help run test test-long berka bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/installed  ## start the demo cluster (Ctrl-C stops it)
 	@exec .venv/bin/python run_cluster.py $(ARGS)
@@ -18,7 +18,7 @@ run: .venv/installed  ## start the demo cluster (Ctrl-C stops it)
 test: .venv/installed-dev  ## lint, types and all tests
 	.venv/bin/ruff check
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: .venv/installed-dev  ## the longer variants: more seeds, more kills
 	.venv/bin/python -m pytest -m long

@@ -191,6 +191,15 @@ def test_a_coordinator_that_is_behind_refuses_service(epoch: int, number: int) -
     assert code_of(desk.ask(PAYING)) == "out_of_office"
 
 
+def test_a_coordinator_that_finds_itself_behind_decides_nothing_more() -> None:
+    """P11: not even what it was collecting votes for already."""
+    desk = coordinator_desk().joined()
+    desk.send(PAYING)
+    asked = prepare(txn_of(1), PAYING)
+    desk.send(register("Pune", coordinator_epoch=99, coordinator_number=0), from_branch("Pune"))
+    assert not desk.turn([yes(asked, "Mumbai"), yes(asked, "Delhi")])
+
+
 def test_a_coordinator_that_branches_know_less_of_serves() -> None:
     """P11: the usual case after a restart: equal or lower."""
     desk = coordinator_desk().joined()

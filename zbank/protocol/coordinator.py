@@ -182,6 +182,8 @@ class Coordinator(Machine):
         attempt = self._collector.get(message.id)
         if message.answer == STALE and attempt is not None and attempt.txn == message.txn:
             raise FenceLost(f"branch {sender.caller} knows a newer epoch of coordinator {self.state.name}: leaving")
+        if self.directory.behind:  # what it would decide might contradict what it has forgotten
+            return NOTHING
         return self._collector.voted(sender.caller, message, now)
 
     # --- acks ------------------------------------------------------------------------------------------------------

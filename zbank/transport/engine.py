@@ -123,7 +123,7 @@ class Engine:
         try:
             self._force()
         except StorageFull:
-            return self._declined(batch)
+            return self._declined(batch, now)
         effects.extend(self._answers(reads, now))
         if machine.role == BRANCH:
             effects = self._positions(effects, now) + effects
@@ -141,7 +141,7 @@ class Engine:
         try:
             self._force()
         except StorageFull:
-            return self._declined(())
+            return []
         return list(step.effects)
 
     def maintain(self) -> None:
@@ -205,10 +205,13 @@ class Engine:
             self.machine = self._recover(self.machine)
             raise
 
-    def _declined(self, batch: Sequence[Incoming]) -> list[Effect]:
+    def _declined(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """The answers to a batch that was rolled back; whoever asked something is told at once, not left to wait."""
         effects: list[Effect] = []
         for sender, n, message in batch:
+            if isinstance(message, READS):
+                effects += self._answers([(sender, n, message)], now)
+                continue
             declined = self.machine.decline(sender, n, message, NO_ROOM)
             if not declined and isinstance(message, Request):
                 declined = (Effect(sender.address, n, NO_ROOM),)

@@ -15,6 +15,7 @@ HEARTBEAT_TTL_MS = 5_000
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1_000
 HANDSHAKE_MS = 5_000
+KEEPALIVE_S = 30
 
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socket[bytes]:
@@ -24,6 +25,13 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socke
     """
     socket = _configured(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
+    # No pings from this side: one that falls due when a peer has left whose frames fill its queue here ends the process
+    # by an assertion (https://github.com/zeromq/libzmq/issues/4364). The callers ping, and their pings carry the time
+    # after which a silent one is dropped here; one that does not ping is left to TCP.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
     socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
     try:
@@ -38,6 +46,9 @@ def make_dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.S
     """A DEALER connecting to `endpoint`; it queues only for a connection that is complete."""
     socket = _configured(context.socket(zmq.DEALER))
     socket.setsockopt(zmq.IMMEDIATE, 1)
+    # All that comes is taken in: a full queue and a heartbeat that falls due do not go together (see `make_router`). What
+    # an actor says is bounded by what it is asked, and it gives up on whoever is silent for long.
+    socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
     socket.connect(endpoint)
     return socket
