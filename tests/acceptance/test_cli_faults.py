@@ -90,9 +90,11 @@ def test_interrupting_a_file_settles_what_was_sent_and_the_next_run_pays_the_res
     file.write_text("\n".join(lines))
     paying = cluster.spawn("transfer-many", str(file))
     assert paying.stdout is not None
+    assert paying.stderr is not None
     first = paying.stdout.readline()
     paying.send_signal(signal.SIGINT)
-    out, err = paying.communicate(timeout=60)
+    out, err = paying.stdout.read(), paying.stderr.read()  # not communicate(): it leaves out what readline() read ahead
+    paying.wait(60)
     assert (paying.returncode, "stopped: interrupted; run the file again to go on" in err) == (1, True), err
     done = [first, *out.splitlines()]
     assert all(": committed: " in line for line in done)

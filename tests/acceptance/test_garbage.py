@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -27,6 +29,8 @@ from zbank.protocol.messages import (
     StatusInfo,
     Welcome,
 )
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: memory and limits are looked up in /proc")
 
 WAIT_MS = 10_000
 MAX_GROWTH_MIB = 150  #: of a process that is sent garbage, over what it had before
@@ -206,3 +210,29 @@ def test_a_flood_of_connections_that_never_read(cluster: Cluster, context: Conte
             assert rss_mib(cluster, name) < before[name] + MAX_GROWTH_MIB, name
         assert not load.faults, load.faults
         load.check()
+
+
+def test_more_connections_than_the_process_may_open(tmp_path: Path) -> None:
+    """They wait at the door; the process lives, also when it must connect anew itself, and goes on when they leave."""
+    cluster = Cluster(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        cluster.start_all()
+        mumbai = cluster.processes["Mumbai"].pid
+        soft, _ = resource.prlimit(mumbai, resource.RLIMIT_NOFILE)
+        assert soft == min(before[1], 10_240) or soft == before[0], "it took what it may have"
+        few = len(list(Path(f"/proc/{mumbai}/fd").iterdir())) + 10
+        resource.prlimit(mumbai, resource.RLIMIT_NOFILE, (few, few))
+        port = int(cluster.endpoints["Mumbai"].rpartition(":")[2])
+        with ExitStack() as held:
+            for _ in range(100):
+                held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            cluster.kill("coordinator")
+            wait_until(lambda: "can be made: Too many open files" in cluster.output("Mumbai"), what="Mumbai trying anew")
+            assert cluster.processes["Mumbai"].poll() is None
+        cluster.start("coordinator")
+        cluster.wait_registered()
+        with cluster.client() as bank:
+            assert bank.transfer("Mumbai/1001", "Delhi/1001", 1).status == "committed"
+    finally:
+        cluster.close()

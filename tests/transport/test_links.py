@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 
@@ -28,6 +29,7 @@ from zbank.protocol.messages import (
     Txn,
     Welcome,
 )
+from zbank.transport import links
 from zbank.transport.links import (
     BEAT_EVERY_US,
     GREET_EVERY_US,
@@ -167,6 +169,26 @@ def test_silence_begins_anew_on_a_new_connection(coordinator: Far) -> None:
     assert coordinator.link.tick(coordinator.now_us), "it just went down"
     assert (old.closed, coordinator.link.state) == (True, GREETING)
     assert not coordinator.link.tick(coordinator.now_us)
+    while not isinstance(coordinator.hear(), Hello):
+        pass  # a beat that was on its way
+    coordinator.say(coordinator.welcome())
+    assert coordinator.link.state == REGISTERING
+
+
+def test_where_no_new_connection_can_be_had_the_old_one_goes_on_trying(
+    coordinator: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flood of connections may have taken all that the process can open."""
+
+    def none_left(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    coordinator.up()
+    monkeypatch.setattr(links, "make_dealer", none_left)
+    coordinator.now_us += SILENT_AFTER_US + 1
+    with caplog.at_level(logging.ERROR, "zbank"):
+        assert coordinator.link.tick(coordinator.now_us)
+    assert caplog.messages == [f"no new connection to {coordinator.endpoint} can be made: Too many open files"]
     while not isinstance(coordinator.hear(), Hello):
         pass  # a beat that was on its way
     coordinator.say(coordinator.welcome())

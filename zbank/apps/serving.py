@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import zmq
@@ -18,6 +20,7 @@ from zbank.transport.engine import Engine
 from zbank.transport.loop import ActorLoop
 from zbank.transport.sockets import make_router
 
+MAX_OPEN_FILES = 10_240  #: of one actor; each connection is one
 EXIT_DONE = 0
 EXIT_FAILED = 1  # starting again may help
 EXIT_USAGE = 2  # starting again without a change does not help
@@ -37,6 +40,7 @@ Wire = Callable[[JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
+    _allow_connections()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     try:
         router = _listen(context, bind, identity)
@@ -52,6 +56,15 @@ def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
     except StoreError as error:
         return _failed(error, EXIT_FAILED)
     return EXIT_DONE
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections open as the system lets it: the usual limit is 1024, on macOS 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has another, lower limit: then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _failed(error: ZbankError, exit_code: int) -> int:

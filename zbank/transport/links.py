@@ -164,8 +164,7 @@ class Link:
             if not was_up:
                 hint = "check the address, the port and the firewall"
                 self._complain(f"no answer from {self.endpoint}: is the {self.role} running there? If so, {hint}")
-            self.close()
-            self.socket = make_dealer(self._context, self.endpoint)
+            self._renew_socket()
             self.state = GREETING
             self._heard_us = now_us
             self._sent_us = 0
@@ -177,6 +176,16 @@ class Link:
             self._beat_us = now_us
             self._put([(0, Beat(False))], now_us)
         return False
+
+    def _renew_socket(self) -> None:
+        """Begin with a new socket. Where there is none to be had, the old one goes on trying."""
+        try:
+            socket = make_dealer(self._context, self.endpoint)
+        except zmq.ZMQError as error:
+            self._complain(f"no new connection to {self.endpoint} can be made: {error.strerror}")
+            return
+        self.close()
+        self.socket = socket
 
     def idle(self, now_us: int) -> bool:
         """Nothing was sent on purpose for long."""

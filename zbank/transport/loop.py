@@ -228,7 +228,11 @@ class ActorLoop:
         link = self._links.get(name)
         endpoint = self._endpoints.get(name)
         if link is None and endpoint is not None and self._connect is not None and len(self._links) < MAX_PEER_LINKS:
-            link = self._links[name] = self._connect(name, endpoint)
+            try:
+                link = self._links[name] = self._connect(name, endpoint)
+            except zmq.ZMQError as error:
+                log.error("branch %s cannot be asked at %s: %s", name, endpoint, error.strerror)
+                return None
             link.used_us = self._clock.now().mono_us
         return link
 
