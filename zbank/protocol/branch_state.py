@@ -42,6 +42,7 @@ class PreparedTxn(Struct, gc=False):
     txn: Txn
     content: Content
     movements: list[Movement]  #: of this branch, with the clearing one
+    amounts: dict[str, int]  #: their net by account: what is held
     seq: int  #: of its Prepared row
 
 
@@ -175,9 +176,8 @@ class BranchState:
 
     def _prepared(self, record: Prepared) -> None:
         txn = self._remember(record, self.seq)
-        amounts = net(txn.movements)
-        self.book.hold(amounts)
-        self._changed.update(amounts)
+        self.book.hold(txn.amounts)
+        self._changed.update(txn.amounts)
         self._opened[record.id] = self.seq
         self._see(record.txn.coordinator, record.txn.epoch, 0)
 
@@ -224,16 +224,17 @@ class BranchState:
 
     def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
         movements = branch_movements(record.content.legs, self.name)
-        txn = PreparedTxn(id=record.id, txn=record.txn, content=record.content, movements=movements, seq=seq)
+        txn = PreparedTxn(
+            id=record.id, txn=record.txn, content=record.content, movements=movements, amounts=net(movements), seq=seq
+        )
         self.prepared[record.id] = txn
         return txn
 
     def _finish(self, id: bytes, txn: Txn) -> PreparedTxn:
         prepared = self.prepared.pop(id)
         assert prepared.txn == txn, f"{txn} ends what {prepared.txn} prepared"
-        amounts = net(prepared.movements)
-        self.book.release(amounts)
-        self._changed.update(amounts)
+        self.book.release(prepared.amounts)
+        self._changed.update(prepared.amounts)
         if self._opened.pop(id, None) is None:
             self._closed.append(id)
         return prepared
