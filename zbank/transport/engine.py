@@ -36,6 +36,7 @@ from zbank.storage.reads import answer_read
 from zbank.storage.sqlite import JournalStore
 
 POST_EVERY_ROWS = 4096
+POST_IDLE_ROWS = 512
 REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
 MAX_DRAIN_READ_ROWS = 20_000  #: read for clients between two drains; who asks for more is told `busy`
@@ -144,10 +145,14 @@ class Engine:
             return []
         return list(step.effects)
 
-    def maintain(self) -> None:
-        """Post when enough has gathered; called between drains, after the effects have left."""
+    def maintain(self, *, idle: bool = False) -> None:
+        """Post when enough has gathered; called between drains, after the effects have left.
+
+        When nothing waits (`idle`) less is enough: what is posted then delays nobody.
+        """
         self._rows_read = 0
-        if self.machine.fold.unposted >= POST_EVERY_ROWS and self._room:
+        enough = POST_IDLE_ROWS if idle else POST_EVERY_ROWS
+        if self.machine.fold.unposted >= enough and self._room:
             self.post()
 
     def post(self) -> None:

@@ -117,6 +117,9 @@ class ActorLoop:
         for socket, _ in list(self._poller.sockets):
             if socket.closed:
                 self._poller.unregister(socket)
+        if self._poller.poll(0):
+            return
+        self._engine.maintain(idle=True)
         wait_ms = max(0, -((self._clock.now().mono_us - self._next_tick_us) // 1000))  # rounded up: no idle spinning
         self._poller.poll(min(wait_ms, TICK_MS))
 
