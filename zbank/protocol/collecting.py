@@ -12,7 +12,7 @@ from zbank.domain.refusal import Refusal
 from zbank.protocol.attempts import ABORTING, COLLECTING, RESEND_US, RETRY_US, WAITING, Attempt, Waiter, new_attempt
 from zbank.protocol.coordinator_state import CoordinatorState, OpenDecision
 from zbank.protocol.finishing import Finisher
-from zbank.protocol.machine import CONFLICTING_ID, NOTHING, Effect, Step
+from zbank.protocol.machine import BUSY_RETRY_MS, CONFLICTING_ID, NOTHING, Effect, Step
 from zbank.protocol.messages import (
     ABORTED,
     BUSY,
@@ -35,8 +35,6 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.records import BranchVote, Content, Decided
-
-BUSY_RETRY_MS = 100
 
 
 class Collector:

@@ -19,13 +19,14 @@ from zbank.domain.account import Account
 from zbank.domain.legs import branches_of, check_date, check_legs, content_digest
 from zbank.errors import FenceLost, InvalidInput
 from zbank.protocol.attempts import Attempt
-from zbank.protocol.collecting import BUSY_RETRY_MS, Collector
+from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.directory import Directory
 from zbank.protocol.finishing import Finisher, Finishing
 from zbank.protocol.fold import Settled
 from zbank.protocol.forwarding import Forwarder
 from zbank.protocol.machine import (
+    BUSY_RETRY_MS,
     CONFLICTING_ID,
     NOTHING,
     About,

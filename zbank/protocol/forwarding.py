@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zbank.clock import Now
-from zbank.protocol.machine import NOTHING, Address, Effect, Sender, Step
+from zbank.protocol.machine import BUSY_RETRY_MS, NOTHING, Address, Effect, Sender, Step
 from zbank.protocol.messages import Fault, Forward, Outcome, Transfer
 
 FORWARD_LIMIT_US = 10_000_000
 MAX_FORWARDS = 20_000
-BUSY_RETRY_MS = 100
 EPOCH_SHIFT = 32  #: an epoch forwards fewer than 2**32 requests
 
 

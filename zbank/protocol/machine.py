@@ -165,6 +165,9 @@ CONFLICTING_ID = Fault(code="idempotency_conflict", detail="this id already stan
 JUMP_LIMIT_US = 10_000_000
 
 
+BUSY_RETRY_MS = 100  #: hint with `busy`
+
+
 class Timekeeper:
     """Labels rows with wall time that never goes back, and notices a jump forward against the monotonic clock (K1)."""
 
