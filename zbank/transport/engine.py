@@ -41,7 +41,7 @@ REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
 MAX_DRAIN_READ_ROWS = 20_000  #: read for clients between two drains; who asks for more is told `busy`
 ROWS_OF_ONE_READ = 10  #: what any read costs, in rows
-BUSY = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
+OVERLOADED = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
 NO_ROOM = Fault(
     code="storage_full",
     detail="the disk is full: not done, or not known; the same id may be sent again when there is room",
@@ -227,7 +227,7 @@ class Engine:
         """Answer a turn's reads, as far as the rows go that may be read between two drains."""
         effects: list[Effect] = []
         for sender, n, message in reads:
-            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else BUSY
+            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
             self._rows_read += ROWS_OF_ONE_READ
             if isinstance(answer, AccountsPage):
                 self._rows_read += len(answer.accounts)

@@ -27,7 +27,7 @@ from zbank.protocol.messages import (
     Register,
     Registered,
 )
-from zbank.transport.engine import BUSY, Engine, Incoming
+from zbank.transport.engine import OVERLOADED, Engine, Incoming
 from zbank.transport.links import Link
 from zbank.transport.peers import Peers, Session
 
@@ -172,7 +172,7 @@ class ActorLoop:
                 if not message.answer:
                     self._answers.append((route, n, Beat(True)))
             elif len(batch) >= MAX_DRAIN_MESSAGES and session.role == CLIENT:
-                self._answers.append((route, n, BUSY))
+                self._answers.append((route, n, OVERLOADED))
             elif type(message) is not Register or self._registers(route, session, n, message):
                 batch.append((session.sender, n, message))
 
