@@ -71,7 +71,8 @@ class Served:
         """Let the loop go round."""
         for _ in range(times):
             self.desk.clock.advance(advance_us)
-            self.loop._once()
+            self.router.poll(20)
+            self.loop.step()
 
     def call(self, role: str = CLIENT, name: str = "", greet: bool = True) -> Caller:
         """A new connection."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import zmq
 
-from zbank.apps.serving import serve, welcome
+from zbank.apps.serving import World, serve, welcome
 from zbank.clock import Clock
 from zbank.domain.legs import CASH, CLEARING, Leg
 from zbank.domain.money import currency as currency_of
@@ -41,48 +42,58 @@ class BranchSettings(NamedTuple):
     cluster: str
     endpoint: str  #: where others reach it
     bind: str  #: where it listens
-    coordinator: str  #: the coordinator's endpoint
+    coordinators: tuple[str, ...]  #: their endpoints; clients are sent to the first
     currency: str
     data: Path  #: directory of the data file `<name>.db`
     peers: Mapping[str, str]  #: endpoints of the other branches, as far as the config names them
     preload: bool  #: open the demo accounts in an empty branch
 
+    @property
+    def identity(self) -> Identity:
+        """Whose data it is."""
+        return Identity(cluster=self.cluster, role=BRANCH, name=self.name)
+
 
 def run(settings: BranchSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    identity = Identity(cluster=settings.cluster, role=BRANCH, name=settings.name)
+    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings))
 
-    def wire(store: JournalStore, router: zmq.Socket[bytes]) -> tuple[Engine, ActorLoop]:
-        clock = Clock()
-        store.check_sums()
+
+def wire(
+    settings: BranchSettings, world: World, store: JournalStore, router: zmq.Socket[bytes]
+) -> tuple[Engine, ActorLoop]:
+    """Join the parts of a branch. Taking office is the first thing that the engine does.
+
+    Raises CorruptStore for books that do not sum to zero, and what the store raises.
+    """
+    store.check_sums()
+    state = BranchState(settings.name, settings.currency)
+
+    def build(_thrown_away: Machine | None) -> Machine:
+        nonlocal state
         state = BranchState(settings.name, settings.currency)
+        clearing = store.load_accounts([CLEARING])
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+        return Participant(state, (CASH, CLEARING))
 
-        def build(_thrown_away: Machine | None) -> Machine:
-            nonlocal state
-            state = BranchState(settings.name, settings.currency)
-            clearing = store.load_accounts([CLEARING])
-            state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
-            return Participant(state, (CASH, CLEARING))
+    def register(coordinator: str) -> Register:
+        mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
+        info = BranchInfo(settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True)
+        return Register(info, mark.epoch, mark.number)
 
-        def register(coordinator: str) -> Register:
-            mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-            info = BranchInfo(settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True)
-            return Register(info, mark.epoch, mark.number)
+    def connect(peer: str, endpoint: str) -> Link:
+        return Link(world.context, endpoint, hello, BRANCH, name=peer)
 
-        def connect(peer: str, endpoint: str) -> Link:
-            return Link(zmq.Context.instance(), endpoint, hello, BRANCH, name=peer)
-
-        engine = Engine(store, build, clock)
-        if settings.preload:
-            preload(engine, clock, settings.name, settings.currency)
-        hello = branch_hello(settings.cluster, settings.name)
-        link = Link(zmq.Context.instance(), settings.coordinator, hello, COORDINATOR, register=register)
-        peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinator))
-        return engine, ActorLoop(
-            engine, peers, router, clock, coordinator=link, connect=connect, endpoints=settings.peers
-        )
-
-    return serve(settings.data, identity, settings.bind, wire)
+    engine = world.engine(store, build, world.clock)
+    if settings.preload:
+        preload(engine, world.clock, settings.name, settings.currency)
+    hello = branch_hello(settings.cluster, settings.name)
+    links = [Link(world.context, to, hello, COORDINATOR, register=register) for to in settings.coordinators]
+    peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinators[0]))
+    loop = ActorLoop(
+        engine, peers, router, world.clock, coordinators=links, connect=connect, endpoints=settings.peers
+    )
+    return engine, loop
 
 
 def preload(engine: Engine, clock: Clock, branch: str, code: str) -> None:

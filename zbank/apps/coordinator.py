@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import zmq
 
-from zbank.apps.serving import serve, welcome
-from zbank.clock import Clock
+from zbank.apps.serving import World, serve, welcome
+from zbank.config import COORDINATOR_NAME
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Machine
@@ -18,8 +19,6 @@ from zbank.transport.engine import Engine
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
 
-NAME = "coordinator"  #: a cluster has one; with several, each will have its own
-
 
 class CoordinatorSettings(NamedTuple):
     """What a coordinator process needs to know."""
@@ -27,29 +26,39 @@ class CoordinatorSettings(NamedTuple):
     cluster: str
     endpoint: str  #: where others reach it
     bind: str  #: where it listens
-    data: Path  #: directory of the data file `coordinator.db`
+    data: Path  #: directory of the data file `<name>.db`
     branches: tuple[str, ...]  #: names in the config file
+    name: str = COORDINATOR_NAME  #: of several, each has its own
+
+    @property
+    def identity(self) -> Identity:
+        """Whose data it is."""
+        return Identity(cluster=self.cluster, role=COORDINATOR, name=self.name)
 
 
 def run(settings: CoordinatorSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    identity = Identity(cluster=settings.cluster, role=COORDINATOR, name=NAME)
+    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings))
 
-    def wire(store: JournalStore, router: zmq.Socket[bytes]) -> tuple[Engine, ActorLoop]:
-        clock = Clock()
 
-        def build(thrown_away: Machine | None) -> Machine:
-            state = CoordinatorState(NAME)
-            state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
-            before = thrown_away if isinstance(thrown_away, Coordinator) else None
-            return Coordinator(state, before=before, configured=settings.branches)
+def wire(
+    settings: CoordinatorSettings, world: World, store: JournalStore, router: zmq.Socket[bytes]
+) -> tuple[Engine, ActorLoop]:
+    """Join the parts of a coordinator. Taking office is the first thing that the engine does.
 
-        def refuse(message: Register) -> Fault | None:
-            assert isinstance(engine.machine, Coordinator)
-            return engine.machine.directory.refuse(message)
+    Raises what the store raises.
+    """
 
-        engine = Engine(store, build, clock)
-        peers = Peers(COORDINATOR, settings.cluster, lambda: welcome(store, "", settings.endpoint))
-        return engine, ActorLoop(engine, peers, router, clock, refuse_registration=refuse)
+    def build(thrown_away: Machine | None) -> Machine:
+        state = CoordinatorState(settings.name)
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
+        before = thrown_away if isinstance(thrown_away, Coordinator) else None
+        return Coordinator(state, before=before, configured=settings.branches)
 
-    return serve(settings.data, identity, settings.bind, wire)
+    def refuse(message: Register) -> Fault | None:
+        assert isinstance(engine.machine, Coordinator)
+        return engine.machine.directory.refuse(message)
+
+    engine = world.engine(store, build, world.clock)
+    peers = Peers(COORDINATOR, settings.cluster, lambda: welcome(store, "", settings.endpoint))
+    return engine, ActorLoop(engine, peers, router, world.clock, refuse_registration=refuse)

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import zmq
 
+from zbank.clock import Clock
 from zbank.config import data_file
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError, ZbankError
 from zbank.ids import new_id
@@ -34,18 +36,26 @@ class CannotListen(ZbankError):
     code = "cannot_listen"
 
 
-Wire = Callable[[JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
+class World(NamedTuple):
+    """What an actor stands in, beside its store: the simulator has one of its own."""
+
+    clock: Clock
+    context: zmq.Context[zmq.Socket[bytes]]
+    engine: type[Engine] = Engine  #: what makes its turns
+
+
+Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
 def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
     _allow_connections()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    world = World(Clock(), zmq.Context.instance())
     try:
-        router = _listen(context, bind, identity)
+        router = _listen(world.context, bind, identity)
         store = JournalStore.open(data_file(data, identity.name), identity, new_id())
-        engine, loop = wire(store, router)
+        engine, loop = wire(world, store, router)
         log.info("%s serves at %s, epoch %d, %d records", identity, bind, store.epoch, store.seq)
         loop.run()
         engine.close()

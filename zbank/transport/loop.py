@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 
 import zmq
@@ -55,19 +55,19 @@ class ActorLoop:
         router: zmq.Socket[bytes],
         clock: Clock,
         *,
-        coordinator: Link | None = None,
+        coordinators: Sequence[Link] = (),
         connect: Callable[[str, str], Link] | None = None,
         endpoints: Mapping[str, str] | None = None,
         refuse_registration: Callable[[Register], Fault | None] | None = None,
     ) -> None:
-        """A branch has a link to its `coordinator`, and `connect`s to other branches when it must ask them: `endpoints` are
-        those it knows before the coordinator tells. A coordinator says by `refuse_registration` which it does not take.
+        """A branch has links to its `coordinators`, and `connect`s to other branches when it must ask them: `endpoints` are
+        those it knows before a coordinator tells. A coordinator says by `refuse_registration` which it does not take.
         """
         self._engine = engine
         self._peers = peers
         self._router = router
         self._clock = clock
-        self._coordinator = coordinator
+        self._coordinators = coordinators
         self._connect = connect
         self._refuse_registration = refuse_registration
         self._links: dict[str, Link] = {}  #: to other branches, by name
@@ -93,12 +93,13 @@ class ActorLoop:
         gc.freeze()  # what start-up built lives as long as the process: do not look at it again
         gc.set_threshold(*GC_THRESHOLDS)
         while not self._stopping:
-            self._once()
+            self._wait()
+            self.step()
         for link in self._all_links():
             link.close()
 
-    def _once(self) -> None:
-        self._poll()
+    def step(self) -> None:
+        """Take in all that has arrived, answer it, and see to what is due. Does not wait; raises as `run` does."""
         now = self._clock.now()
         batch = self._drain(now.mono_us)
         for first in range(0, len(batch), TURN_MESSAGES):
@@ -110,7 +111,8 @@ class ActorLoop:
             self._send(())
         self._engine.maintain()
 
-    def _poll(self) -> None:
+    def _wait(self) -> None:
+        """Until something arrives or the next tick is due."""
         for link in self._all_links():
             if link.socket not in self._poller:  # made anew, or first seen
                 self._poller.register(link.socket, zmq.POLLIN)
@@ -124,8 +126,7 @@ class ActorLoop:
         self._poller.poll(min(wait_ms, TICK_MS))
 
     def _all_links(self) -> list[Link]:
-        links = list(self._links.values())
-        return [self._coordinator, *links] if self._coordinator else links
+        return [*self._coordinators, *self._links.values()]
 
     # --- in --------------------------------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class ActorLoop:
         if route is not None:
             self._send_by_route(route, envelopes)
             return
-        link = self._coordinator if self._coordinator and self._coordinator.name == name else self._link(name)
+        link = next((link for link in self._coordinators if link.name == name), None) or self._link(name)
         if link is not None:
             link.send(envelopes, now_us)
         # Else nobody of that name is there: what matters is sent again when it comes.
@@ -271,8 +272,8 @@ class ActorLoop:
         now = self._clock.now()
         for route in self._peers.silent(now.mono_us):
             self._lost(route)
-        if self._coordinator is not None:
-            self._tick_coordinator(self._coordinator, now.mono_us)
+        for link in self._coordinators:
+            self._tick_coordinator(link, now.mono_us)
         for name, link in list(self._links.items()):
             link.tick(now.mono_us)
             if link.idle(now.mono_us):
@@ -286,6 +287,6 @@ class ActorLoop:
             log.warning("coordinator %s is silent: local work goes on", link.name)
             machine.peer_down(link.name)
         if link.complaint:
-            machine.alarms["coordinator"] = link.complaint
+            machine.alarms[f"coordinator {link.endpoint}"] = link.complaint
         else:
-            machine.alarms.pop("coordinator", None)
+            machine.alarms.pop(f"coordinator {link.endpoint}", None)

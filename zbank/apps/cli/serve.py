@@ -57,7 +57,7 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
             cluster=cluster.name,
             endpoint=found.endpoint,
             bind=found.bind,
-            coordinator=cluster.coordinator.endpoint,
+            coordinators=(cluster.coordinator.endpoint,),
             currency=found.currency,
             data=Path(data) if data else cluster.data,
             peers={peer: other.endpoint for peer, other in cluster.branches.items() if peer != name},
@@ -71,8 +71,8 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
             cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
             endpoint=endpoint,
             bind=bind,
-            coordinator=checked_endpoint(
-                str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT
+            coordinators=(
+                checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT),
             ),
             currency=str(flags["currency"] or DEFAULT_CURRENCY),
             data=Path(data) if data else Path("data") / name,
