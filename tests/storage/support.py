@@ -153,6 +153,7 @@ class FailingDisk(apsw.VFS):
     def __init__(self) -> None:
         self.name = f"failing{next(self._names)}"
         self.full_after_writes: int | None = None  #: writes to the WAL that still succeed; None = all
+        self.is_full_for_all = False  #: no file can be written
         self.write_error: type[apsw.Error] = apsw.FullError
         self.errno = 0
         self.fail_after_syncs: int | None = None  #: syncs of any file that still succeed; None = all
@@ -167,6 +168,7 @@ class FailingDisk(apsw.VFS):
     def heal(self) -> None:
         """From now on nothing fails."""
         self.full_after_writes = self.fail_after_syncs = None
+        self.is_full_for_all = False
 
 
 def _failure(error: apsw.Error, extended_result: int) -> apsw.Error:
@@ -181,6 +183,8 @@ class _FailingFile(apsw.VFSFile):
         super().__init__("", name, flags)
 
     def xWrite(self, data: Any, offset: int) -> None:
+        if self._disk.is_full_for_all:
+            raise apsw.FullError("the disk is full")
         if self._is_wal and self._disk.full_after_writes is not None:
             if self._disk.full_after_writes == 0:
                 raise _failure(self._disk.write_error("the disk is full"), apsw.SQLITE_IOERR_WRITE)

@@ -88,6 +88,18 @@ def test_a_quota_is_a_full_disk(tmp_path: Path, disk: FailingDisk, code: int) ->
         assert store.verify() == 40
 
 
+def test_closing_on_a_full_disk_leaves_the_rest_to_the_next_start(tmp_path: Path, disk: FailingDisk) -> None:
+    store = open_store(tmp_path / "a.db", disk.name)
+    store.take_office()
+    store.append(next_rows(store, 40))
+    disk.full_after_writes = 0
+    disk.is_full_for_all = True
+    store.close()
+    disk.heal()
+    with opened(tmp_path / "a.db") as again:
+        assert again.seq == 40
+
+
 def test_any_other_failed_write_ends_the_process(tmp_path: Path, disk: FailingDisk) -> None:
     with opened(tmp_path / "a.db", disk.name) as store:
         disk.write_error, disk.errno, disk.full_after_writes = apsw.IOError, errno.EIO, 2

@@ -57,6 +57,15 @@ def test_the_older_office_cannot_append(pair: tuple[JournalStore, JournalStore])
     assert new.verify() == 1
 
 
+def test_the_older_office_loads_nothing_that_another_wrote(pair: tuple[JournalStore, JournalStore]) -> None:
+    """Its memory and those tables are of different times: together they are no state that ever was."""
+    old, new = pair
+    new.take_office()
+    with pytest.raises(FenceLost, match=r"epoch 1 is over"):
+        old.load_accounts(["1001"])
+    assert new.load_accounts(["1001"]) == []
+
+
 def test_the_older_office_cannot_post(pair: tuple[JournalStore, JournalStore]) -> None:
     old, new = pair
     new.take_office()

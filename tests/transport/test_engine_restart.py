@@ -16,7 +16,7 @@ from zbank.apps import branch as branch_app
 from zbank.clock import Clock
 from zbank.domain.legs import CASH, CLEARING
 from zbank.domain.refusal import INSUFFICIENT_FUNDS, Refusal
-from zbank.errors import StorageFull
+from zbank.errors import CorruptStore, StorageFull
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
 from zbank.protocol.coordinator_state import CoordinatorState
@@ -177,6 +177,16 @@ def test_each_start_is_a_new_epoch_and_forgets_nothing(tmp_path: Path) -> None:
         assert desk.branch.book.accounts["1"].held_minor == 50_00
         assert [txn.seq for txn in desk.branch.prepared.values()] == [9]
     desk.store.close()
+
+
+def test_tables_that_the_journal_does_not_follow_from_are_damage(tmp_path: Path) -> None:
+    desk = branch(tmp_path, "1", "2")
+    desk.turn((BOSS, 0, prepare(txn_of(1), pay(1, "Mumbai/1", "Delhi/1", 5))))
+    desk.engine.post()
+    desk.turn((BOSS, 0, Commit(txn_of(1), id_of(1), 1)))
+    desk.store._connection.execute("DELETE FROM open_txns")
+    with pytest.raises(CorruptStore, match="does not follow from the tables"):
+        desk.restarted()
 
 
 def test_the_demo_accounts_come_all_or_none(tmp_path: Path) -> None:

@@ -108,6 +108,22 @@ def test_the_newest_connection_of_a_branch_counts() -> None:
     assert peers.route("Mumbai") == b"new"
 
 
+def test_a_late_register_of_an_older_connection_is_found_out_by_the_next_beat() -> None:
+    """Else the branch would think that it is registered, and every message for it would go to a dead connection."""
+    peers = make_peers()
+    joined(peers, b"old", "Pune")
+    session = joined(peers, b"new", "Pune")
+    late = peers.session(b"old", 1)
+    assert late is not None
+    peers.bind(b"old", late)
+    peers.drop(b"old")
+    assert peers.route("Pune") is None
+    assert messages.Beat not in session.allowed
+    assert peers.refusal(session, messages.Beat(False)).code == "hello_first"
+    joined(peers, b"new", "Pune")
+    assert peers.route("Pune") == b"new"
+
+
 def test_only_actors_are_watched_for_silence() -> None:
     peers = make_peers()
     joined(peers, b"r", "Mumbai")

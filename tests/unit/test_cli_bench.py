@@ -91,7 +91,7 @@ def test_a_fault_is_noted_and_the_slot_goes_on() -> None:
     with answering(faults=3) as client:
         [record] = run_load([cast("Client", client)], ROUTES, in_flight=4, seconds=0.5, batch=0, timeout_s=1)
         assert record.outcomes["failed: busy"] == len(record.unsettled) == 3
-        assert record.outcomes["committed"] == client.sent - 3 > 4
+        assert record.outcomes["committed"] == client.sent - 3 > 0
 
 
 def test_batches() -> None:

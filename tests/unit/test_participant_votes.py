@@ -264,6 +264,7 @@ def test_known_tells_the_outcome() -> None:
     assert known.answer == "known"
     assert known.outcome is not None
     assert (known.outcome.status, known.outcome.number) == (COMMITTED, 5)
+    assert not known.outcome.applied, "one branch cannot know that every branch has applied it (P10)"
 
 
 @pytest.mark.parametrize("is_settled", [True, False])

@@ -21,6 +21,7 @@ MAX_LEGS = 256
 MAX_NAME_CHARS = 32
 MAX_NUMBER_CHARS = 34  #: an IBAN fits
 MAX_MEMO_CHARS = 140
+DIGEST_BYTES = 16
 
 CASH = "cash"
 CLEARING = "clearing"
@@ -107,4 +108,4 @@ def home_branch(legs: Iterable[Leg]) -> str:
 def content_digest(legs: Iterable[Leg], currency: str, memo: str, effective_on: str) -> bytes:
     """SHA-256, cut to 16 bytes, of what a transfer says, whatever the order of its legs (PROTOCOL T6, P7)."""
     sides = sorted((leg.branch, leg.number, leg.amount_minor) for leg in legs)
-    return hashlib.sha256(_encode((currency, memo, effective_on, sides))).digest()[:16]
+    return hashlib.sha256(_encode((currency, memo, effective_on, sides))).digest()[:DIGEST_BYTES]

@@ -131,7 +131,9 @@ def _with_account(state: BranchState, replayed: Outcome | Fault) -> AnyMessage:
     """A repeated opening shows its account, as it stands now."""
     if isinstance(replayed, Fault) or replayed.status != COMMITTED:
         return replayed
-    account = state.book.accounts[state.settled[replayed.id].detail]
+    account = state.book.accounts.get(state.settled[replayed.id].detail)
+    if account is None:  # what was committed under this id was no opening
+        return CONFLICTING_ID
     return Opened(replayed.id, account_info(account), True)
 
 

@@ -11,8 +11,8 @@ from msgspec import Struct
 from zbank.domain.account import OPEN, Account
 from zbank.domain.book import Book, Movement, branch_movements, net
 from zbank.domain.legs import CLEARING
-from zbank.errors import ForeignStore
-from zbank.protocol.codec import decode_record
+from zbank.errors import CorruptStore, ForeignStore
+from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
 from zbank.protocol.messages import ABORTED, COMMITTED, Txn
 from zbank.protocol.records import (
@@ -64,7 +64,7 @@ class BranchMeta(Struct):
 
 
 _encode_meta = msgspec.msgpack.Encoder().encode
-_decode_meta = msgspec.msgpack.Decoder(BranchMeta).decode
+_META = msgspec.msgpack.Decoder(BranchMeta)
 
 
 class BranchState:
@@ -99,16 +99,16 @@ class BranchState:
     ) -> None:
         """Take the state as of the watermark; the tail is then applied row by row.
 
-        Raises ForeignStore when the data is in another currency.
+        Raises ForeignStore when the data is in another currency, CorruptStore when it is damaged.
         """
         self._posted_seq = self.seq = watermark
         self.epoch = epoch
         self.at_us = at_us
         for account in clearing:
             self.clearing_minor = account.balance_minor
-        if not meta:
+        if not meta and not watermark:  # nothing was ever posted
             return
-        kept = _decode_meta(meta)
+        kept = decode_meta(_META, meta)
         self._check_currency(kept.currency)
         self.number = kept.number
         self.next_number = kept.next_number
@@ -116,7 +116,8 @@ class BranchState:
         self.coordinators = kept.coordinators
         for row in open_rows:
             record = decode_record(row.body)
-            assert isinstance(record, Prepared), f"row {row.seq} stands as open and is {row.kind}"
+            if not isinstance(record, Prepared):
+                raise CorruptStore(f"row {row.seq} of the journal stands as open and is {row.kind}: restore a backup")
             self._remember(record, row.seq)
 
     def _check_currency(self, code: str) -> None:

@@ -11,11 +11,13 @@ from zbank.clock import Now
 from zbank.domain.refusal import Refusal
 from zbank.protocol.attempts import ABORTING, COLLECTING, RESEND_US, RETRY_US, WAITING, Attempt, Waiter, new_attempt
 from zbank.protocol.coordinator_state import CoordinatorState, OpenDecision
+from zbank.protocol.directory import enumerated
 from zbank.protocol.finishing import Finisher
 from zbank.protocol.machine import BUSY_RETRY_MS, CONFLICTING_ID, NOTHING, Effect, Step
 from zbank.protocol.messages import (
     ABORTED,
     BUSY,
+    COMMITTED,
     CONFLICT,
     KNOWN,
     OCCUPIED,
@@ -35,6 +37,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.records import BranchVote, Content, Decided
+from zbank.protocol.wire import MAX_COMMIT_NUMBER
 
 
 class Collector:
@@ -77,6 +80,10 @@ class Collector:
         return _VOTED.get(vote.answer, Collector._voted_busy)(self, attempt, branch, vote, now)
 
     def _voted_yes(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
+        if max(self._state.number, vote.number) >= MAX_COMMIT_NUMBER:
+            # A decision numbered above it would be refused by every branch, and all that shares a frame with it.
+            detail = f"no commit number is left above {branch}'s {vote.number}: not done; its data needs an operator"
+            return Step(None, self._give_up(attempt, Fault(code="branch_unavailable", detail=detail)))
         position = self.positions.get(branch)
         epoch, turn_us = (position.epoch, position.turn_us) if position else (0, 0)
         attempt.votes[branch] = BranchVote(branch, epoch, vote.seq, now.mono_us - attempt.request_us, turn_us)
@@ -122,7 +129,7 @@ class Collector:
 
     def _voted_known(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
         outcome = vote.outcome
-        if outcome is None or (outcome.status == ABORTED and outcome.refusal is None):
+        if outcome is None or not _is_final(outcome, vote.id):
             return NOTHING
         if outcome.refusal is not None and branch != attempt.home:
             return self._refuse(attempt, outcome.refusal, now, settled_at_home=False)
@@ -180,7 +187,7 @@ class Collector:
         if attempt is None or attempt.txn != ack.txn or attempt.phase != ABORTING or branch != attempt.home:
             return NOTHING
         if ack.outcome is not None:
-            return Step(None, self._tell(attempt, ack.outcome))
+            return Step(None, self._tell(attempt, ack.outcome)) if _is_final(ack.outcome, ack.id) else NOTHING
         if ack.other is None:
             return Step(None, self._tell(attempt, CONFLICTING_ID))
         if self._is_dead(ack.other):
@@ -223,7 +230,7 @@ class Collector:
     def _attempt_due(self, attempt: Attempt, now: Now) -> list[Effect]:
         if now.mono_us >= attempt.deadline_us:
             missing = [attempt.home] if attempt.phase == ABORTING else attempt.to_ask()
-            detail = f"no answer from {', '.join(missing)} in time: not done, or not known; send the same id again"
+            detail = f"no answer from {enumerated(missing)} in time: not done, or not known; send the same id again"
             return self._give_up(attempt, Fault(code="branch_unavailable", detail=detail))
         if attempt.phase == ABORTING:
             return [self._abort_at_home(attempt, now)]
@@ -231,6 +238,13 @@ class Collector:
             attempt.phase = COLLECTING
             attempt.txn = self._new_txn()
         return self._send_prepares(attempt, now)
+
+
+def _is_final(outcome: Outcome, id: bytes) -> bool:
+    """Whether a client may be told this of its id: committed, or aborted for a reason, and nothing else (P6)."""
+    if outcome.id != id:
+        return False
+    return outcome.status == (COMMITTED if outcome.refusal is None else ABORTED)
 
 
 _VOTED: dict[str, Callable[[Collector, Attempt, str, Vote, Now], Step]] = {

@@ -133,12 +133,12 @@ class Coordinator(Machine):
                 return _told(sender, n, fault)
             return self._forwarder.forward(sender, n, message, names[0], self.state.epoch, now)
         digest = content_digest(legs, message.currency, message.memo, message.effective_on)
-        running = self._collector.get(message.id) or self._finisher.get(message.id)
+        running = self.running(message.id)
         if running is not None:
             return self._join(sender, n, running, digest)
         settled = self.state.settled.get(message.id)
         if settled is not None:
-            return _told(sender, n, replay(settled, digest, sender.caller))
+            return _told(sender, n, replay(settled, digest, sender.caller, is_ended=True))
         fault = self.directory.unavailable(names) or self._busy()
         if fault is not None:
             return _told(sender, n, fault)
@@ -236,6 +236,10 @@ class Coordinator(Machine):
         """Pick up the decisions of the restored state that are not acked by all; they leave as branches register."""
         for decision in self.state.open.values():
             self._finisher.begin(decision, [], -1, now)
+
+    def running(self, id: bytes) -> Attempt | Finishing | None:
+        """The transfer of this id, while it is not over."""
+        return self._collector.get(id) or self._finisher.get(id)
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this coordinator does."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct, msgpack
 
-from zbank.protocol.codec import decode_record
+from zbank.errors import CorruptStore
+from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import COMMITTED, Txn
 from zbank.protocol.records import BranchJoined, Content, Decided, Ended, Record, Started
@@ -33,7 +34,7 @@ class CoordinatorMeta(Struct):
 
 
 _encode_meta = msgpack.Encoder().encode
-_decode_meta = msgpack.Decoder(CoordinatorMeta).decode
+_META = msgpack.Decoder(CoordinatorMeta)
 
 
 class CoordinatorState:
@@ -52,18 +53,19 @@ class CoordinatorState:
         self._forget_changes()
 
     def restore(self, meta: bytes, watermark: int, epoch: int, at_us: int, open_rows: Iterable[Row]) -> None:
-        """Take the state as of the watermark; the tail is then applied row by row."""
+        """Take the state as of the watermark; the tail is then applied row by row. Raises CorruptStore for damaged data."""
         self._posted_seq = self.seq = watermark
         self.epoch = epoch
         self.at_us = at_us
-        if not meta:
+        if not meta and not watermark:  # nothing was ever posted
             return
-        kept = _decode_meta(meta)
+        kept = decode_meta(_META, meta)
         self.number = kept.number
         self.branches = kept.branches
         for row in open_rows:
             record = decode_record(row.body)
-            assert isinstance(record, Decided), f"row {row.seq} stands as open and is {row.kind}"
+            if not isinstance(record, Decided):
+                raise CorruptStore(f"row {row.seq} of the journal stands as open and is {row.kind}: restore a backup")
             self._open(record, row.seq)
 
     def apply(self, seq: int, epoch: int, at_us: int, record: Record) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
@@ -12,6 +12,12 @@ from zbank.protocol.records import BranchJoined
 
 MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names for a sentence, so few of them that it stays within MAX_DETAIL_CHARS."""
+    listed = ", ".join(names[:MAX_NAMES_TOLD]) or "none"
+    return listed if len(names) <= MAX_NAMES_TOLD else f"{listed} and {len(names) - MAX_NAMES_TOLD} more"
 
 
 class Directory:
@@ -45,9 +51,7 @@ class Directory:
         return None
 
     def _known(self) -> str:
-        names = sorted({*self._state.branches, *self._configured})
-        listed = ", ".join(names[:MAX_NAMES_TOLD]) or "none"
-        return listed if len(names) <= MAX_NAMES_TOLD else f"{listed} and {len(names) - MAX_NAMES_TOLD} more"
+        return enumerated(sorted({*self._state.branches, *self._configured}))
 
     def refuse(self, message: Register) -> Fault | None:
         """Why this branch cannot join; None when it can."""

@@ -195,7 +195,7 @@ class Participant(Machine):
         if settled is not None:
             if settled.caller != sender.caller:
                 return self._answer(sender, n, CONFLICTING_ID)
-            return self._answer(sender, n, outcome_of(settled, replayed=True))
+            return self._answer(sender, n, outcome_of(settled))
         if message.id in self.state.prepared:
             pending = Outcome(message.id, PENDING, None, 0, 0, False, False)
             return self._answer(sender, n, pending)
@@ -288,7 +288,7 @@ class Participant(Machine):
         if not _may_tell(sender, held):
             return NOTHING
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
-            outcome = outcome_of(settled, replayed=True)
+            outcome = outcome_of(settled)
             conflict = message.refusal is not None and not fits(settled, message.digest, message.caller)
             return self._acknowledge(sender, n, Ack(message.txn, id, state.seq, outcome=None if conflict else outcome))
         if held is not None and held.txn != message.txn and message.refusal is not None:
@@ -330,6 +330,8 @@ class Participant(Machine):
 
     def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
         """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
+        if message.coordinator != sender.caller:
+            return NOTHING
         mark = self.state.coordinators.get(message.coordinator)
         effects = self._inquirer.met(message.coordinator, message.epoch)
         if mark is not None and mark.epoch >= message.epoch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zbank.domain.legs import check_legs
+from zbank.domain.legs import DIGEST_BYTES, check_legs
 from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidInput
 from zbank.protocol.branch_state import BranchState, PreparedTxn
@@ -20,7 +20,7 @@ def known(state: BranchState, message: Prepare, settled: Settled) -> Vote:
     """The id is settled: the outcome, for the caller and content it is settled for."""
     if not fits(settled, message.digest, message.caller):
         return plain(state, message, CONFLICT)
-    outcome = outcome_of(settled, replayed=True)
+    outcome = outcome_of(settled)
     return Vote(message.txn, message.transfer.id, KNOWN, state.number, state.seq, outcome=outcome)
 
 
@@ -37,6 +37,8 @@ def unsound(state: BranchState, message: Prepare) -> str:
         check_legs(message.transfer.legs)
     except InvalidInput as error:
         return f"{message.txn} asks for what is no transfer: {error.detail}"
+    if len(message.digest) != DIGEST_BYTES:  # an empty one would later fit any content
+        return f"{message.txn} comes without the digest of its content"
     if all(leg.branch != state.name for leg in message.transfer.legs):
         return f"{message.txn} has no leg at this branch"
     return ""

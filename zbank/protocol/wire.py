@@ -20,8 +20,8 @@ Date = Annotated[str, Meta(max_length=10)]  #: "YYYY-MM-DD", or "" for none
 Text = Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]
 Name = Annotated[str, Meta(max_length=64)]
 Endpoint = Annotated[str, Meta(pattern=r"\Atcp://[^\s/]{1,180}:[0-9]{1,5}\Z")]
-#: of commits: far below 63 bits, so that the next one always fits
-CommitNumber = Annotated[int, Meta(ge=0, le=2**62)]
+MAX_COMMIT_NUMBER = 2**62  #: no honest clock comes near it; a coordinator gives none above, whatever it is told
+CommitNumber = Annotated[int, Meta(ge=0, le=MAX_COMMIT_NUMBER)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 Legs = Annotated[tuple[Leg, ...], Meta(max_length=MAX_LEGS)]

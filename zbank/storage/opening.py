@@ -73,7 +73,7 @@ def open_database(path: Path, identity: Identity, new_instance: bytes, vfs: str)
         return connection
     except apsw.FullError as error:
         raise StorageFull(f"no room on the disk to open {path}: free some and start again") from error
-    except (apsw.NotADBError, apsw.CorruptError) as error:
+    except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError) as error:
         raise CorruptStore(f"{path} is damaged or no database ({error}): {_what_to_do(path)}") from error
     except (apsw.Error, OSError) as error:
         raise StoreError(f"{path} cannot be opened: {error}") from error

@@ -32,7 +32,8 @@ from zbank.protocol.messages import (
     TransferInfo,
 )
 from zbank.protocol.records import Content, Decided, Ended, Ending, Executed, Prepared
-from zbank.storage.sqlite import JournalStore, cursor_after
+from zbank.storage.cursors import cursor_after
+from zbank.storage.sqlite import JournalStore
 
 PAGE_BYTES = 900_000  #: of entries in one answer, which has to fit a frame
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from zbank.errors import CorruptStore
 from zbank.protocol.fold import Settled
 from zbank.protocol.messages import Txn
 
@@ -23,6 +24,7 @@ NEW_POSTED = "INSERT INTO posted (only_row, watermark, meta) VALUES (1, 0, x'')"
 ACTORS = "SELECT name, cluster, role, instance, epoch, seq, chain FROM actor"
 POSTED = "SELECT watermark, meta FROM posted"
 LAST_ROW = f"SELECT {_ROW} FROM journal ORDER BY seq DESC LIMIT 1"
+DATA_VERSION = "PRAGMA data_version"
 POSITION = "SELECT epoch, seq, chain, (SELECT max(seq) FROM journal), (SELECT watermark FROM posted) FROM actor"
 
 # --- commits ----------------------------------------------------------------------------------------------------------
@@ -97,5 +99,8 @@ def settled_from(columns: tuple[Any, ...]) -> Settled:
 
 
 def _txn_from(text: str) -> Txn:
-    coordinator, epoch, n = text.rsplit("-", 2)
-    return Txn(coordinator, int(epoch), int(n))
+    try:
+        coordinator, epoch, n = text.rsplit("-", 2)
+        return Txn(coordinator, int(epoch), int(n))
+    except ValueError:
+        raise CorruptStore(f"{text!r} in the table of ids is no txn: restore a backup") from None

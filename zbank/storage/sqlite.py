@@ -8,7 +8,6 @@ What a failed commit means is decided in one place, `_give_up`.
 from __future__ import annotations
 
 import errno
-import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,27 +20,20 @@ import apsw
 from msgspec.structs import astuple
 
 from zbank.domain.account import Account
-from zbank.errors import CorruptStore, FenceLost, InvalidInput, StorageFull, StoreError
+from zbank.errors import CorruptStore, FenceLost, StorageFull, StoreError
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
 from zbank.protocol.messages import Txn
 from zbank.storage import audit, sql
+from zbank.storage.cursors import cursor_after, place_of
 from zbank.storage.disk import DiskReserve, StoreLock
 from zbank.storage.opening import Identity, close_untouched, open_database
 
-__all__ = ["Identity", "JournalStore", "cursor_after"]
+__all__ = ["Identity", "JournalStore"]
 
 RESERVE_BYTES = 32 << 20  #: of disk, for finishing what is promised when it is full; more than a usual WAL
 CHECKPOINT_PAGES = 4000  #: of 4 KiB in the WAL, after which they are written into the database
 CHUNK_ROWS = 5000  #: of the journal, read at once: no reader holds the WAL for longer
-
-_CURSOR = re.compile(r"([1-9][0-9]{0,17})-([0-9]{1,9})", re.ASCII)
-_FAR = 2**63 - 1
-
-
-def cursor_after(entry: EntryRow) -> str:
-    """The cursor of the page that goes on after this entry."""
-    return f"{entry.seq}-{entry.leg}"
 
 
 class JournalStore:
@@ -109,6 +101,7 @@ class JournalStore:
         self.chain: bytes  #: of the last row, GENESIS when there is none
         self.watermark: int  #: the row that the posted tables stand at
         self.meta: bytes  #: the actor's small state as posted, b"" at first
+        self._data_version = self._read(sql.DATA_VERSION)  # changes when another connection writes
         ((*_, self.instance, self.epoch, self.seq, self.chain),) = self._read(sql.ACTORS)
         ((self.watermark, self.meta),) = self._read(sql.POSTED)
         rows = self._rows(sql.LAST_ROW)
@@ -177,10 +170,7 @@ class JournalStore:
             execute("BEGIN IMMEDIATE")
             execute(sql.FENCE, (epoch, seq, chain, self.identity.name, self.epoch, self.seq))
             if self._connection.changes() != 1:
-                raise FenceLost(
-                    f"another process has taken the office of {self.identity} (epoch {self.epoch} is over): "
-                    "this one must stop"
-                )
+                raise self._fence_lost()
             for statement, rows in writes:
                 if rows:
                     executemany(statement, rows)
@@ -272,13 +262,13 @@ class JournalStore:
         numbers = [number for number in numbers if "\0" not in number]  # carray takes none, and no account has one
         if not numbers:
             return []
-        return [Account(*columns) for columns in self._read(sql.ACCOUNTS_OF, (apsw.carray(tuple(numbers)),))]
+        return [Account(*columns) for columns in self._load(sql.ACCOUNTS_OF, (apsw.carray(tuple(numbers)),))]
 
     def load_settled(self, ids: Collection[bytes]) -> list[Settled]:
         """The posted outcomes among these; those not there are missing, and the order is any."""
         if not ids:
             return []
-        return [sql.settled_from(columns) for columns in self._read(sql.SETTLED_OF, (apsw.carray(tuple(ids)),))]
+        return [sql.settled_from(columns) for columns in self._load(sql.SETTLED_OF, (apsw.carray(tuple(ids)),))]
 
     def load_tombstones(self, txns: Collection[Txn]) -> set[Txn]:
         """Those of the txns that were voided here, as posted. One query for each epoch of each coordinator."""
@@ -286,7 +276,7 @@ class JournalStore:
         for (coordinator, epoch), group in groupby(sorted(txns), key=lambda txn: (txn.coordinator, txn.epoch)):
             numbers = apsw.carray(array("q", [txn.n for txn in group]))
             found.update(
-                Txn(coordinator, epoch, n) for (n,) in self._read(sql.TOMBSTONES_OF, (coordinator, epoch, numbers))
+                Txn(coordinator, epoch, n) for (n,) in self._load(sql.TOMBSTONES_OF, (coordinator, epoch, numbers))
             )
         return found
 
@@ -304,12 +294,7 @@ class JournalStore:
 
         Raises InvalidInput for a cursor that is none.
         """
-        seq, leg = (_FAR, _FAR) if newest_first else (0, 0)
-        if cursor:
-            match = _CURSOR.fullmatch(cursor)
-            if match is None:
-                raise InvalidInput(f"{cursor!r} is no cursor of a page of entries: begin with the first page")
-            seq, leg = int(match[1]), int(match[2])
+        seq, leg = place_of(cursor, newest_first=newest_first)
         statement = sql.ENTRIES_BACKWARD if newest_first else sql.ENTRIES_FORWARD
         found = self._read(statement, (number, seq, leg, limit + 1))
         page = [(EntryRow(*columns[:6]), columns[6], columns[7], Row(*columns[8:])) for columns in found[:limit]]
@@ -367,7 +352,7 @@ class JournalStore:
 
     def close(self) -> None:
         """Close the file and let another process have it."""
-        with suppress(apsw.ConnectionClosedError):
+        with suppress(apsw.Error):  # closed already; or no room to empty the WAL, which then stays for the next start
             if self._usable:
                 self._connection.close(True)
             else:
@@ -387,10 +372,23 @@ class JournalStore:
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Row]:
         return [Row(*columns) for columns in self._read(statement, values)]
 
+    def _load(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Read for the fold. Raises FenceLost when another process has written: its tables and this memory do not fit."""
+        found = self._read(statement, values)
+        if self._read(sql.DATA_VERSION) != self._data_version:
+            self._usable = False
+            raise self._fence_lost()
+        return found
+
+    def _fence_lost(self) -> FenceLost:
+        return FenceLost(
+            f"another process has taken the office of {self.identity} (epoch {self.epoch} is over): this one must stop"
+        )
+
     def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(statement, values).fetchall()
-        except apsw.CorruptError as error:
+        except (apsw.CorruptError, UnicodeDecodeError) as error:
             raise CorruptStore(f"{self.path} is damaged ({error}): restore a backup") from error
         except apsw.Error as error:
             raise StoreError(f"reading {self.path} failed ({error}): it is read again at the next start") from error

@@ -64,9 +64,10 @@ ON_SERVER: dict[tuple[str, str], Kinds] = {
     (COORDINATOR, BRANCH): frozenset({Hello, Beat, Register, Position, Vote, Ack, Inquiry, Outcome, Fault}),
 }
 
-#: the same, before the connection is known to stand for the actor it names
+#: the same, before the connection is known to stand for the actor it names. No Beat: a branch beats when it believes that
+#: it is registered, and whoever is not any more (a late Register of an older connection does that) has to hear so.
 UNTIL_BOUND: dict[tuple[str, str], Kinds] = {
-    (COORDINATOR, BRANCH): frozenset({Hello, Beat, Register}),
+    (COORDINATOR, BRANCH): frozenset({Hello, Register}),
 }
 
 #: by role of the actor that this branch has connected to

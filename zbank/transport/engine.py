@@ -11,7 +11,7 @@ from itertools import islice
 
 from zbank import __version__
 from zbank.clock import Clock, Now
-from zbank.errors import StorageFull
+from zbank.errors import CorruptStore, StorageFull
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
@@ -91,7 +91,7 @@ class Engine:
             numbers = {number for record in records for number in machine.touches(record)}
             machine.load((), (), store.load_accounts(numbers))
             for row, record in zip(chunk, records, strict=True):
-                machine.fold.apply(row.seq, row.epoch, row.at_us, record)
+                _apply_again(machine, row, record, store)
         machine.resume(self._clock.now())
         if thrown_away is not None:
             machine.alarms.update(thrown_away.alarms)
@@ -279,3 +279,12 @@ class Engine:
             log.error("the disk is full: no new work is taken until there is room")
         self._room = False
         self.machine.alarms["storage_full"] = "the disk is full: no new work is taken until there is room"
+
+
+def _apply_again(machine: Machine, row: Row, record: Record, store: JournalStore) -> None:
+    try:
+        machine.fold.apply(row.seq, row.epoch, row.at_us, record)
+    except (KeyError, AssertionError) as error:  # the chain vouches for the rows: it is the tables that do not fit
+        raise CorruptStore(
+            f"{store.path}: row {row.seq} of the journal does not follow from the tables ({error!r}): restore a backup"
+        ) from error

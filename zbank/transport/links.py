@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import zmq
 
+from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import BadFrame, FenceLost
 from zbank.protocol.codec import decode_batch, encode_frames
 from zbank.protocol.machine import Sender
@@ -150,6 +151,7 @@ class Link:
         self._complain(f"{self.endpoint}: {message.code}: {message.detail}")
 
     def _complain(self, text: str) -> None:
+        text = text[:MAX_DETAIL_CHARS]  # it becomes an alarm, which has to fit the status
         if text != self.complaint:
             self.complaint = text
             log.error(text)
