@@ -5,9 +5,10 @@ PYTHON ?=
 ARGS ?=
 # compat: else a folder named zbank beside a script (this clone, say) would hide the package from that script
 PIP_FLAGS = --quiet --disable-pip-version-check --config-settings editable_mode=compat
+MINUTES ?= 5
 BENCH ?= --work transfer --in-flight 256 --seconds 10
 
-.PHONY: help run test test-long berka bench clean
+.PHONY: help run test test-long sim sim-long fuzz berka bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,9 +20,19 @@ test: .venv/installed-dev  ## lint, types and all tests
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
+	.venv/bin/python -m tests.simulation
 
 test-long: .venv/installed-dev  ## the longer variants: more seeds, more kills
 	.venv/bin/python -m pytest -m long
+
+sim: .venv/installed-dev  ## the simulated bank, standard run: lost messages, crashes, failing disks
+	.venv/bin/python -m tests.simulation
+
+sim-long: .venv/installed-dev  ## the same with seeds that were not played before, for MINUTES=5
+	.venv/bin/python -m tests.simulation --minutes $(MINUTES)
+
+fuzz: .venv/installed-fuzz  ## look for bytes that crash the decoders or the actors, for MINUTES=5
+	.venv/bin/python -m tests.fuzz.atheris_target --minutes $(MINUTES)
 
 berka: .venv/installed  ## replay a real bank's movements and compare every balance
 	.venv/bin/python -m examples.berka
@@ -40,6 +51,10 @@ clean:  ## remove .venv and all caches; data/ stays
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/made
 	.venv/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-fuzz: setup.cfg pyproject.toml | .venv/made
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[dev,fuzz]'
+	@touch $@ .venv/installed .venv/installed-dev
 
 .venv/made:
 	@if .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && [ -x .venv/bin/pip ]; then \

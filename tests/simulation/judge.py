@@ -1,0 +1,323 @@
+"""What must hold of the bank at every moment, judged record by record, message by message and answer by answer.
+
+Nothing of the actors is trusted: the judge knows what was forced, what left a process and what a customer was told, and
+compares the three with each other and with the actors' memory. A breach is a `Violation`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tests.simulation.ledger import Ledger
+from zbank.domain.legs import CLEARING, branches_of
+from zbank.protocol.branch_state import BranchState
+from zbank.protocol.codec import decode_record
+from zbank.protocol.fold import Row
+from zbank.protocol.messages import (
+    ABORTED,
+    COMMITTED,
+    REFUSED,
+    YES,
+    Abort,
+    Ack,
+    AnyMessage,
+    Commit,
+    Fault,
+    Opened,
+    Outcome,
+    StillPending,
+    Txn,
+    Vote,
+)
+from zbank.protocol.records import (
+    Aborted,
+    AnyRecord,
+    Committed,
+    Content,
+    Decided,
+    Executed,
+    Prepared,
+    Refused,
+)
+from zbank.storage.sqlite import JournalStore
+
+Key = tuple[bytes, bytes]  #: (id, digest of the content): what an outcome is about
+
+
+class Violation(Exception):
+    """The bank did what it must never do."""
+
+
+@contextmanager
+def breach(rule: str) -> Iterator[None]:
+    """What fails in here is a violation of this rule."""
+    try:
+        yield
+    except AssertionError as error:
+        raise Violation(f"{rule}: {error}") from error
+
+
+class Judge:
+    """The whole bank, as seen from outside all actors."""
+
+    def __init__(self, branches: Iterable[str], coordinators: Iterable[str]) -> None:
+        self.ledgers = {name: Ledger(name) for name in branches}
+        self.actors = {*self.ledgers, *coordinators}
+        self.positions: dict[str, tuple[int, bytes]] = {}  #: by actor: the last forced row's seq and chain value
+        self.decided: dict[Txn, Decided] = {}
+        self.contents: dict[Key, Content] = {}  #: of what was executed
+        self.told: dict[Key, tuple[str, str, int]] = {}
+        self._told_changes: dict[bytes, str] = {}  #: by id of an account request: status, or refusal code
+        self.sometimes: Counter[str] = Counter()
+        self._fates: dict[Txn, str] = {}
+        self._executed_by: dict[Key, object] = {}  #: txn, or the branch of a local transfer
+        self._bound: dict[tuple[str, bytes], bytes] = {}  #: (branch, id) → digest of what it executed
+        self._prepared: dict[tuple[str, Txn], int] = {}  #: the branch's commit number when it voted
+        self._freed: set[tuple[str, Txn]] = set()  #: committed or voided there
+
+    # --- what is forced ------------------------------------------------------------------------------------------------
+
+    def forced(self, actor: str, rows: Sequence[Row]) -> None:
+        """These rows are on the actor's disk."""
+        for row in rows:
+            with breach("a journal grows row by row"):
+                assert row.seq == self.positions.get(actor, (0, b""))[0] + 1, f"row {row.seq} of {actor}"
+            self.positions[actor] = row.seq, row.chain
+            record = decode_record(row.body)
+            ledger = self.ledgers.get(actor)
+            if ledger is not None:
+                with breach("a branch's journal makes sense"):
+                    ledger.enter(record)
+            with breach("no two actors differ, and nothing is done twice"):
+                self._judge(actor, record)
+
+    def _judge(self, actor: str, record: AnyRecord) -> None:
+        match record:
+            case Decided():
+                self.decided[record.txn] = record
+                self._fate(actor, record.txn, COMMITTED)
+                branches = branches_of(record.content.legs)
+                self._execute(branches, record.id, record.content, record.txn)
+                for branch in branches:
+                    assert (branch, record.txn) in self._prepared, f"{record.txn} is decided and {branch} has not voted"
+                    number = self._prepared[branch, record.txn]
+                    assert record.number > number, f"{record.txn} is commit {record.number}, {branch} was at {number}"
+            case Executed():
+                self._execute((actor,), record.id, record.content, actor)
+            case Prepared():
+                self._prepared[actor, record.txn] = self.ledgers[actor].number
+            case Committed():
+                assert record.txn in self.decided, f"{actor} commits {record.txn}, which nobody decided"
+                self._fate(actor, record.txn, COMMITTED)
+                self._freed.add((actor, record.txn))
+            case Aborted():
+                self._fate(actor, record.txn, ABORTED)
+                self._freed.add((actor, record.txn))
+                if record.refusal is not None:
+                    self._not_executed(actor, record.id, record.digest)
+            case Refused():
+                self._not_executed(actor, record.id, record.digest)
+
+    def _fate(self, actor: str, txn: Txn, fate: str) -> None:
+        known = self._fates.setdefault(txn, fate)
+        assert known == fate, f"{txn} is {known} elsewhere and {fate} at {actor}"
+
+    def _execute(self, branches: Iterable[str], id: bytes, content: Content, by: object) -> None:
+        key = (id, content.digest)
+        known = self._executed_by.setdefault(key, by)
+        assert known == by, f"{id.hex()} is executed by {known} and again by {by}"
+        told = self.told.get(key, (COMMITTED,))[0]
+        assert told == COMMITTED, f"{id.hex()} was told {told} and is executed by {by}"
+        self.contents[key] = content
+        for branch in branches:  # an id stands for one content at each branch it has met
+            bound = self._bound.setdefault((branch, id), content.digest)
+            assert bound == content.digest, f"{id.hex()} is executed at {branch} with two contents"
+
+    def _not_executed(self, actor: str, id: bytes, digest: bytes) -> None:
+        bound = self._bound.get((actor, id))
+        assert bound is None or digest not in (bound, b""), f"{actor} refuses {id.hex()}, which is executed"
+
+    # --- what leaves a process -----------------------------------------------------------------------------------------
+
+    def sent(self, actor: str, messages: Iterable[AnyMessage]) -> None:
+        """These messages leave: what they say must be on disk already."""
+        with breach("nothing leaves before what it says is forced"):
+            for message in messages:
+                self._reached(actor, message)
+                match message:
+                    case Vote(answer=answer, txn=txn) if answer == YES:
+                        assert (actor, txn) in self._prepared, f"{actor} votes yes for {txn} without its row"
+                    case Vote(answer=answer, id=id, final=True) if answer == REFUSED:
+                        assert self.ledgers[actor].outcomes.get(id) == ABORTED, (
+                            f"{actor} has no tombstone of {id.hex()}"
+                        )
+                    case Commit(txn=txn):
+                        assert txn in self.decided, f"{actor} says commit of {txn}, which is not decided"
+                    case Ack(txn=txn, outcome=None, other=None, id=id):
+                        known = (actor, txn) in self._freed or id in self.ledgers[actor].outcomes
+                        assert known, f"{actor} acks {txn} without its row"
+                    case Outcome(status=status, id=id) if status in (COMMITTED, ABORTED):
+                        self._outcome_leaves(actor, message)
+
+    def _reached(self, actor: str, message: AnyMessage) -> None:
+        """Count what shows that a situation of the protocol was reached."""
+        match message:
+            case Vote(answer=answer):
+                self.sometimes[f"vote {answer}"] += 1
+            case Commit() | Abort() | StillPending() if actor in self.ledgers:
+                self.sometimes[f"a participant answers an inquiry: {type(message).__name__}"] += 1
+            case Ack(outcome=Outcome(status=status)) if status == COMMITTED:
+                self.sometimes["a late Abort after the commit"] += 1
+            case Ack(other=Txn()):
+                self.sometimes["an Abort meets another txn of the id"] += 1
+            case Outcome(status=status, applied=False) if status == COMMITTED:
+                self.sometimes["told committed, still being applied"] += 1
+            case Outcome(status=status):
+                self.sometimes[f"told {status}"] += 1
+            case Fault(code=code):
+                self.sometimes[f"fault {code}"] += 1
+
+    def _outcome_leaves(self, actor: str, outcome: Outcome) -> None:
+        ledger = self.ledgers.get(actor)
+        if ledger is not None:
+            known = ledger.outcomes.get(outcome.id)
+            assert known == outcome.status, f"{actor} says {outcome.id.hex()} is {outcome.status}, its journal {known}"
+            return
+        places = [name for name, other in self.ledgers.items() if other.outcomes.get(outcome.id) == outcome.status]
+        decided = any(key[0] == outcome.id for key in self.contents)
+        if outcome.status == COMMITTED:
+            assert decided, f"{actor} says that {outcome.id.hex()} is committed, and nobody decided it"
+        else:
+            assert places, f"{actor} says that {outcome.id.hex()} is aborted, and no tombstone of it is forced"
+
+    # --- what customers are told ---------------------------------------------------------------------------------------
+
+    def tell(self, key: Key, outcome: Outcome) -> bool:
+        """A customer got an answer about its transfer; True when it is a final one (P6)."""
+        if outcome.status not in (COMMITTED, ABORTED):
+            return False
+        final = (outcome.status, outcome.refusal.code if outcome.refusal else "", outcome.number)
+        with breach("an outcome told never changes, and is true"):
+            known = self.told.setdefault(key, final)
+            assert known == final, f"{key[0].hex()} was told {known}, and now {final}"
+            assert (key in self.contents) == (outcome.status == COMMITTED), f"{key[0].hex()} is told {final}: not so"
+            if outcome.status == COMMITTED and outcome.applied and self.contents[key]:
+                self._applied(key)
+        return True
+
+    def _applied(self, key: Key) -> None:
+        """Told as applied everywhere: every branch has it, so that a read shows it (P10)."""
+        by = self._executed_by[key]
+        if isinstance(by, Txn):
+            missing = [
+                branch for branch in branches_of(self.contents[key].legs) if key[0] not in self.ledgers[branch].posted
+            ]
+            assert not missing, f"{key[0].hex()} is told as applied, and {missing} have not applied it"
+
+    def tell_cancel(self, home: str, outcome: Outcome) -> None:
+        """The answer to a cancel, from the branch that was asked."""
+        with breach("an outcome told never changes, and is true"):
+            known = self.ledgers[home].outcomes.get(outcome.id)
+            assert outcome.status not in (COMMITTED, ABORTED) or known == outcome.status, (
+                f"{outcome} is not so: {known}"
+            )
+
+    def tell_change(self, id: bytes, answer: Outcome | Opened) -> None:
+        """The answer to the opening or the change of an account."""
+        is_refused = isinstance(answer, Outcome) and answer.refusal is not None
+        with breach("an outcome told never changes, and is true"):
+            found = ABORTED if is_refused else COMMITTED
+            known = self._told_changes.setdefault(id, found)
+            assert known == found, f"the account request {id.hex()} was told {known}, and now {found}"
+            outcomes = {ledger.outcomes[id] for ledger in self.ledgers.values() if id in ledger.outcomes}
+            assert outcomes == {found}, f"the account request {id.hex()} is told {found}: {outcomes}"
+
+    # --- what is in memory ---------------------------------------------------------------------------------------------
+
+    def compare(self, state: BranchState) -> None:
+        """A branch's memory against its forced records: the accounts that changed since the last time."""
+        ledger = self.ledgers[state.name]
+        with breach("each branch's books sum to zero; no account below its limit; holds = prepared legs"):
+            assert state.total_minor == 0, f"{state.name} sums to {state.total_minor}"
+            assert state.prepared.keys() == ledger.promises.keys(), f"{state.name} has other promises than its journal"
+            assert not (found := list(ledger.overdrawn())), found
+            for number in ledger.touched:
+                self._compare_account(state, ledger, number)
+            assert state.clearing_minor == ledger.lines[CLEARING].balance if CLEARING in ledger.lines else True
+        ledger.touched.clear()
+
+    def consistent(self, state: BranchState) -> None:
+        """The memory of a process that has lost its office, which nothing else can be compared with."""
+        with breach("holds = prepared legs"):
+            for number, account in state.book.accounts.items():
+                held = -sum(min(0, held.amounts.get(number, 0)) for held in state.prepared.values())
+                assert account.held_minor == held, (
+                    f"{state.name}/{number} holds {account.held_minor}, promised is {held}"
+                )
+
+    def _compare_account(self, state: BranchState, ledger: Ledger, number: str) -> None:
+        account = state.book.accounts.get(number)
+        if account is None:
+            return  # posted, and not in memory any more
+        line = ledger.lines[number]
+        found = (account.balance_minor, account.held_minor, account.incoming_minor, account.overdraft_limit_minor)
+        expected = (line.balance, line.held, line.incoming, line.limit)
+        assert found == expected, f"{state.name}/{number}: memory has {found}, the journal {expected}"
+
+    def restarted(self, actor: str, store: JournalStore) -> None:
+        """An actor reads its disk again: nothing that was forced is gone; what it finds beyond was forced unseen."""
+        seq, chain = self.positions.get(actor, (0, b""))
+        with breach("what was forced stays"):
+            assert store.seq >= seq, f"{actor} had forced row {seq}, and now its journal ends at row {store.seq}"
+            row = store.row(seq) if seq else None
+            assert row is None or row.chain == chain, f"row {seq} of {actor} is not the one that was forced"
+        unseen = [store.row(number) for number in range(seq + 1, store.seq + 1)]
+        self.forced(actor, [row for row in unseen if row is not None])
+
+    def recovered(self, state: BranchState, store: JournalStore) -> None:
+        """A branch's state after a restart is the fold of its journal from the first record."""
+        ledger = self.ledgers[state.name]
+        with breach("restart = fold from the first record"):
+            assert state.prepared.keys() == ledger.promises.keys(), f"{state.name} lost or found promises"
+            for id, promise in ledger.promises.items():
+                held = state.prepared[id]
+                assert (held.txn, held.amounts) == promise, f"{state.name}: {held} was {promise}"
+            posted = {account.number: account for account in store.load_accounts(list(ledger.lines))}
+            for number, line in ledger.lines.items():
+                account = state.book.accounts.get(number) or posted.get(number)
+                assert account is not None, f"{state.name}/{number} is lost"
+                found = (account.balance_minor, account.held_minor, account.incoming_minor)
+                assert found == (line.balance, line.held, line.incoming), f"{state.name}/{number}: {found}"
+                assert (account.status, account.overdraft_limit_minor) == (line.status, line.limit)
+            marks = {name: (mark.epoch, mark.number) for name, mark in state.coordinators.items()}
+            assert marks == ledger.terms, f"{state.name} has seen {marks}, its journal {ledger.terms}"
+            assert state.number == ledger.number, (
+                f"{state.name} is at commit {state.number}, its journal {ledger.number}"
+            )
+            settled = {row.id: row.outcome for row in store.load_settled(list(ledger.outcomes))}
+            settled |= {id: row.outcome for id, row in state.settled.items()}
+            assert settled == ledger.outcomes, f"{state.name} knows other outcomes than its journal"
+            void = store.load_tombstones(ledger.void) | state.tombstones
+            assert void == ledger.void, f"{state.name} knows other void txns than its journal"
+
+    # --- at rest -------------------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """After healing: every transfer done everywhere or nowhere, and clearing cancels per transfer."""
+        clearing: dict[bytes, int] = defaultdict(int)
+        with breach("after healing nothing is in doubt and clearing cancels per transfer"):
+            for name, ledger in self.ledgers.items():
+                assert not ledger.promises, f"{name} is in doubt"
+                for id, sides in ledger.posted.items():
+                    clearing[id] += sides.get(CLEARING, 0)
+            odd = [id.hex() for id, amount in clearing.items() if amount]
+            assert not odd, f"clearing does not cancel for {odd}"
+            for (id, digest), content in self.contents.items():
+                for branch in branches_of(content.legs):
+                    assert self._bound[branch, id] == digest
+                    assert id in self.ledgers[branch].posted, f"{id.hex()} is committed and not applied at {branch}"
+            executed = {id for id, _ in self.contents}
+            strangers = [id.hex() for id in clearing if id not in executed]
+            assert not strangers, f"posted and never executed: {strangers}"

@@ -1,0 +1,56 @@
+"""Planted bugs: for each rule a version of the real code that breaks it. The simulation must catch every one.
+
+A bug is a patch over the running code, taken away when the run is over. It says which rule of the protocol it breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+Plant = Callable[[ExitStack], None]
+
+
+class Bug(NamedTuple):
+    """One planted bug."""
+
+    name: str
+    rule: str  #: of the protocol
+    plant: Plant
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The code with the bug."""
+        with ExitStack() as stack:
+            self.plant(stack)
+            yield
+
+
+BUGS: list[Bug] = []
+
+
+def bug(name: str, rule: str) -> Callable[[Plant], Plant]:
+    """Take the decorated function into the table."""
+
+    def enter(plant: Plant) -> Plant:
+        assert name not in {other.name for other in BUGS}, f"two bugs are named {name!r}"
+        BUGS.append(Bug(name, rule, plant))
+        return plant
+
+    return enter
+
+
+def replace(stack: ExitStack, owner: Any, name: str, new: Any) -> Any:
+    """Put `new` in the place of an attribute; gives what was there."""
+    old = getattr(owner, name)
+    stack.enter_context(patch.object(owner, name, new))
+    return old
+
+
+def dispatch(stack: ExitStack, table: dict[Any, Any], key: Any, new: Any) -> Any:
+    """Put `new` in the place of an entry of a dispatch table; gives what was there."""
+    old = table[key]
+    stack.enter_context(patch.dict(table, {key: new}))
+    return old

@@ -1,0 +1,45 @@
+"""The test of the test: every planted bug must be caught within the standard number of seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation import planted_branch, planted_coordinator, planted_turn
+from tests.simulation.planted import BUGS, Bug
+from tests.simulation.run import play
+from tests.simulation.sometimes import STANDARD_SEEDS
+
+RULES = {
+    "T1",
+    "T2",
+    "T3",
+    "T4",
+    "T5",
+    "T6",
+    "P1",
+    "P3",
+    "P4",
+    "P5",
+    "P6",
+    "P7",
+    "P8",
+    "P9",
+    "P10",
+    "P11",
+    "C1",
+    "R5",
+    "K1",
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught(bug: Bug) -> None:
+    with bug.planted():
+        found = next((seed for seed in range(STANDARD_SEEDS) if play(seed)[0].violation), None)
+    assert found is not None, f"{bug.name} survives {STANDARD_SEEDS} seeds: the simulation has a hole"
+
+
+def test_each_rule_has_a_bug() -> None:
+    assert {planted_turn, planted_branch, planted_coordinator}
+    assert {bug.rule for bug in BUGS} == RULES
