@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from zbank import Client
+from zbank.apps.chaos import ports
 from zbank.errors import ZbankError
 
 READY_LIMIT_S = 20.0
@@ -22,28 +22,13 @@ STOP_LIMIT_S = 10.0
 COMMAND_LIMIT_S = 60.0
 CLUSTER_NAME = "test"
 BRANCHES = ("Mumbai", "Delhi")
-PORTS = range(20_000, 32_000)  # below the ports that systems give to outgoing connections
 ROOT = Path(__file__).resolve().parents[2]
 NAMED_PORTS = 3  # the coordinator's feed takes the two ports after its own
 
 
 def free_ports(count: int) -> int:
     """The first of `count` neighbouring loopback ports that nobody listens on."""
-    for _ in range(200):
-        first = random.choice(PORTS)
-        if all(_is_free(port) for port in range(first, first + count)):
-            return first
-    raise RuntimeError("no free ports found")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return ports.free_ports(count, random.Random()).start
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S, what: str = "the condition") -> None:

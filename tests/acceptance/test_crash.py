@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.load import Load, own_status, verify_files
+from tests.acceptance.load import ClusterLoad, own_status, verify_files
 
 BRANCHES = ("Mumbai", "Delhi", "Pune")
 ACTORS = ("coordinator", *BRANCHES)
@@ -47,7 +47,7 @@ def restart(bank: Cluster, names: Collection[str]) -> None:
 def test_kill_9_at_random_moments(bank: Cluster, seed: int, rounds: int) -> None:
     """Each actor dies at least once, now and then two at a time; everybody asks again, and the books say what was told."""
     chance = random.Random(seed)
-    with closing(Load(bank, seed)) as load:
+    with closing(ClusterLoad(bank, seed)) as load:
         for n in range(rounds):
             load.wait_told(chance.randint(100, 400))
             victims = {ACTORS[n % len(ACTORS)]}
@@ -58,11 +58,11 @@ def test_kill_9_at_random_moments(bank: Cluster, seed: int, rounds: int) -> None
             restart(bank, sorted(victims))
         load.wait_told(200)
         load.check()
-        assert load.faults, "no kill was felt"
+        assert load.history.faults, "no kill was felt"
     verify_files(bank)
 
 
-def stop_with_work_in_hand(bank: Cluster, load: Load, victim: str, watched: str) -> None:
+def stop_with_work_in_hand(bank: Cluster, load: ClusterLoad, victim: str, watched: str) -> None:
     """SIGSTOP the victim at a moment when the watched branch has promised what it does not know the end of."""
 
     def caught() -> bool:
@@ -91,43 +91,43 @@ def kill_and_start(bank: Cluster, name: str) -> None:
 @pytest.mark.parametrize("ending", [resume, pytest.param(kill_and_start, marks=pytest.mark.long)])
 def test_the_coordinator_stands_still_between_prepare_and_decision(bank: Cluster, ending: Ending) -> None:
     """Longer than every limit: the branches say that they are in doubt, work on locally, and heal when it is back."""
-    with closing(Load(bank, 11, timeout_s=3)) as load:
+    with closing(ClusterLoad(bank, 11, timeout_s=3)) as load:
         stop_with_work_in_hand(bank, load, "coordinator", "Mumbai")
         wait_until(lambda: bool(own_status(bank, "Mumbai").in_doubt), MAX_INQUIRY_S, "Mumbai saying that it is in doubt")
         told = bank.cli("status", "--timeout", "3", endpoint=bank.endpoints["Mumbai"])
         assert told.returncode == 1
         assert "in doubt" in told.stdout, told.stdout
         with bank.client("Mumbai", timeout_s=3) as local:
-            assert local.deposit("Mumbai/1002", 1, id="in").status == "committed"
-            assert local.withdraw("Mumbai/1002", 1, id="out").status == "committed"
+            assert local.deposit("Mumbai/1001", 1, id="in").status == "committed"
+            assert local.withdraw("Mumbai/1001", 1, id="out").status == "committed"
             doubt = own_status(bank, "Mumbai").in_doubt[0]
             wait_until(lambda: own_status(bank, "Mumbai").in_doubt[0].age_us > 5_500_000, what="all limits to pass")
             assert own_status(bank, "Mumbai").in_doubt[0].id == doubt.id, "it never guesses"
         ending(bank, "coordinator")
         bank.wait_registered()
         load.wait_told(200)
-        load.check(also=("in", "out"))
+        load.check(others=("in", "out"))
 
 
 @pytest.mark.parametrize("ending", [kill_and_start, pytest.param(resume, marks=pytest.mark.long)])
 def test_a_branch_stands_still_between_prepare_and_decision(bank: Cluster, ending: Ending) -> None:
     """The others are told in time that it is away, and go on; when it is back it learns how everything ended."""
-    with closing(Load(bank, 12, timeout_s=6)) as load:
+    with closing(ClusterLoad(bank, 12, timeout_s=6)) as load:
         stop_with_work_in_hand(bank, load, "Delhi", "Mumbai")
-        wait_until(lambda: load.faults["branch_unavailable"] > 0, what="a clear word about Delhi")
+        wait_until(lambda: load.history.faults["branch_unavailable"] > 0, what="a clear word about Delhi")
         with bank.client(timeout_s=3) as client:
             assert client.transfer("Mumbai/1001", "Pune/1001", 1, id="past Delhi").status == "committed"
         ending(bank, "Delhi")
         bank.wait_registered()
         load.wait_told(200)
-        load.check(also=("past Delhi",))
+        load.check(others=("past Delhi",))
         with bank.client() as client:
             assert client.transfer("Mumbai/1001", "Pune/1001", 1, id="past Delhi").replayed
 
 
 def test_told_to_stop_under_load_everything_ends_well(bank: Cluster) -> None:
     """SIGTERM or SIGINT: exit code 0, nothing lost, the next start goes on."""
-    with closing(Load(bank, 13)) as load:
+    with closing(ClusterLoad(bank, 13)) as load:
         for n in range(2):
             load.wait_told(300)
             for name in ACTORS:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.load import Load, own_status, verify_files
+from tests.acceptance.load import ClusterLoad, own_status, verify_files
+from zbank import Client
 from zbank.errors import RemoteFault
 
 DISK_BYTES = 96 << 20  # the reserve takes 32 MiB of it, and new work needs as much again
@@ -64,16 +65,26 @@ def has_alarm(cluster: Cluster, name: str) -> bool:
     return any("disk is full" in alarm for alarm in own_status(cluster, name).alarms)
 
 
+def can_be_read(client: Client, account: str) -> bool:
+    """One that shares its turn with a decision for which there is no room is told to ask again."""
+    try:
+        return client.account(account).currency == "INR"
+    except RemoteFault as error:
+        if error.remote_code == "storage_full":
+            return False
+        raise
+
+
 def test_a_full_disk_under_a_load(bank: tuple[Cluster, str, Path]) -> None:
     """Full to the last byte while transfers are prepared and decided; then the reserve is used up as well; then room."""
     cluster, victim, disk = bank
-    with closing(Load(cluster, 21, timeout_s=4)) as load:
+    with closing(ClusterLoad(cluster, 21, timeout_s=4)) as load:
         load.wait_told(200)
         ballast = fill(disk)
         wait_until(lambda: has_alarm(cluster, victim), what="the alarm")
         ballast_again = fill(disk)  # what the reserve gave back
         assert ballast_again == ballast
-        wait_until(lambda: load.faults["storage_full"] > 20, what="customers being told")
+        wait_until(lambda: load.history.faults["storage_full"] > 20, what="customers being told")
         with cluster.client(timeout_s=4) as client:
             with pytest.raises(RemoteFault) as refused:
                 client.transfer("Mumbai/1001", "Delhi/1001", 1, id="told")
@@ -82,14 +93,14 @@ def test_a_full_disk_under_a_load(bank: tuple[Cluster, str, Path]) -> None:
                 with pytest.raises(RemoteFault, match="the disk is full: not done, or not known; the same id may be sent"):
                     client.deposit("Delhi/1001", 1, id="told too")
             assert client.transfer("Mumbai/1001", "Mumbai/1002", 1, id="elsewhere").status == "committed"
-            assert client.account("Delhi/1001").currency == "INR", "what is in memory is answered"
+            wait_until(lambda: can_be_read(client, "Delhi/1001"), what="an account that is in memory being answered")
         assert "alarm" in cluster.cli("status", "--timeout", "3").stdout
         assert cluster.processes[victim].poll() is None
 
         ballast.unlink()
         wait_until(lambda: not has_alarm(cluster, victim), what="the end of the alarm, by itself")
         load.wait_told(200)
-        load.check(also=("elsewhere",))
+        load.check(others=("elsewhere",))
     assert "there is room on the disk again: going on" in cluster.output(victim)
     assert "Traceback" not in cluster.output(victim)
     verify_files(cluster)

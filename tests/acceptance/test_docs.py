@@ -15,6 +15,7 @@ from tests.docs import ROOT, Block, blocks, typed_lines
 
 README = ROOT / "README.md"
 DEMO = "tcp://127.0.0.1:9000"
+SHORTER = {"bench": ("--seconds", "0.3"), "chaos": ("--minutes", "0.1")}  # of two equal flags the last one counts
 
 
 def block_after(heading: str, language: str, contains: str = "") -> Block:
@@ -74,8 +75,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(cluster: Cluster) -
     assert len(listed) > 12
     for place, words in listed:
         assert words[0] == "zbank", place
-        arguments = [*words[1:], "--seconds", "0.3"] if words[1] == "bench" else words[1:]
-        done = cluster.cli(*arguments)
+        done = cluster.cli(*words[1:], *SHORTER.get(words[1], ()))
         assert (done.returncode, done.stderr) == (0, ""), f"{place}: {words}"
         assert done.stdout, place
 

@@ -16,7 +16,7 @@ import pytest
 import zmq
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.load import Load
+from tests.acceptance.load import ClusterLoad
 from zbank.protocol.codec import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, decode_batch, encode_batch
 from zbank.protocol.messages import (
     CLIENT,
@@ -172,7 +172,7 @@ def throw_bytes(port: int, held: ExitStack) -> None:
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))])
 def test_garbage_at_every_port_while_a_load_runs(cluster: Cluster, context: Context, seed: int) -> None:
     names = ("coordinator", *cluster.branches)
-    with closing(Load(cluster, seed, in_flight=16)) as load, ExitStack() as held:
+    with closing(ClusterLoad(cluster, seed, in_flight=16)) as load, ExitStack() as held:
         load.wait_told(100)
         before = {name: rss_mib(cluster, name) for name in names}
         for name in names:
@@ -187,7 +187,7 @@ def test_garbage_at_every_port_while_a_load_runs(cluster: Cluster, context: Cont
             assert cluster.processes[name].poll() is None
             assert rss_mib(cluster, name) < before[name] + MAX_GROWTH_MIB, name
             assert "Traceback" not in cluster.output(name)
-        assert not load.faults, load.faults
+        assert not load.history.faults, load.history.faults
         load.check()
 
 
@@ -195,7 +195,7 @@ def test_a_flood_of_connections_that_never_read(cluster: Cluster, context: Conte
     """Each says hello and asks again and again for what it does not fetch."""
     context.set(zmq.MAX_SOCKETS, 4 * CONNECTIONS)
     names = ("coordinator", *cluster.branches)
-    with closing(Load(cluster, 3, in_flight=16)) as load, ExitStack() as held:
+    with closing(ClusterLoad(cluster, 3, in_flight=16)) as load, ExitStack() as held:
         load.wait_told(100)
         before = {name: rss_mib(cluster, name) for name in names}
         body = encode_batch([(1, Hello(PROTOCOL_VERSION, "", CLIENT, "")), *([(2, GetStatus())] * 50)])
@@ -208,7 +208,7 @@ def test_a_flood_of_connections_that_never_read(cluster: Cluster, context: Conte
             wait_until(lambda: all(isinstance(one, StatusInfo) for one in bank.status()), what="everybody answering")
         for name in names:
             assert rss_mib(cluster, name) < before[name] + MAX_GROWTH_MIB, name
-        assert not load.faults, load.faults
+        assert not load.history.faults, load.history.faults
         load.check()
 
 

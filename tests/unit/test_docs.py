@@ -30,7 +30,8 @@ def launcher_options() -> set[str]:
 
 def cli_options() -> set[str]:
     """Every flag of every zbank command."""
-    commands: list[click.Command] = [main, *main.commands.values()]
+    commands = [main, *main.commands.values()]
+    commands += [inner for outer in commands[1:] if isinstance(outer, click.Group) for inner in outer.commands.values()]
     return {option for command in commands for parameter in command.params for option in parameter.opts} | {"--help"}
 
 
@@ -64,13 +65,21 @@ def test_what_a_reader_types_would_be_taken(
         assert words[0] in known, f"{place}: {words[0]} is typed nowhere else: check it and add it here"
 
 
+def find_command(words: list[str]) -> tuple[click.Command | None, list[str]]:
+    """The command that these words begin with, of a group the one within, and the words after it; None if there is none."""
+    command: click.Command | None = main
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command, words = command.commands.get(words[0]), words[1:]
+    return command, words
+
+
 def check_whole_command(arguments: list[str]) -> None:
     """Parse a command line as click does, without running it."""
     if arguments[1:] == ["--help"] or arguments == ["--help"]:
         return
-    command = main.commands.get(arguments[0])
-    assert command is not None, f"there is no zbank {arguments[0]}"
-    with command.make_context(arguments[0], arguments[1:]):
+    command, rest = find_command(arguments)
+    assert command is not None, f"there is no zbank {' '.join(arguments)}"
+    with command.make_context(arguments[0], rest):
         pass
     if "--config" in arguments:
         load_config(ROOT / arguments[arguments.index("--config") + 1])
@@ -81,7 +90,7 @@ def check_make(arguments: list[str]) -> None:
     assert re.search(rf"^{re.escape(arguments[0])}:", (ROOT / "Makefile").read_text("utf-8"), re.M), arguments
     for argument in arguments[1:]:
         name, _, value = argument.partition("=")
-        assert name in {"ARGS", "PYTHON"}, arguments
+        assert name in {"ARGS", "PYTHON", "MINUTES"}, arguments
         if name == "ARGS":
             launcher._parse_arguments(shlex.split(value))
 
@@ -93,7 +102,7 @@ def check_make(arguments: list[str]) -> None:
 )
 def test_a_command_in_the_text_exists(span: Span) -> None:
     (words,) = split_commands(span.text)
-    exists = main.commands.get(words[1]) if words[0] == "zbank" else None
+    exists, _ = find_command(words[1:]) if words[0] == "zbank" else (None, [])
     if ABSENT in span.around:
         assert exists is None, f"zbank {words[1]} is in this build: say so"
     elif words[0] == "make":

@@ -47,6 +47,7 @@ class BranchSettings(NamedTuple):
     data: Path  #: directory of the data file `<name>.db`
     peers: Mapping[str, str]  #: endpoints of the other branches, as far as the config names them
     preload: bool  #: open the demo accounts in an empty branch
+    drills: bool = False  #: with the gates of `zbank drill`
 
     @property
     def identity(self) -> Identity:
@@ -56,7 +57,7 @@ class BranchSettings(NamedTuple):
 
 def run(settings: BranchSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings))
+    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings), drills=settings.drills)
 
 
 def wire(

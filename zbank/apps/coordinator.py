@@ -29,6 +29,7 @@ class CoordinatorSettings(NamedTuple):
     data: Path  #: directory of the data file `<name>.db`
     branches: tuple[str, ...]  #: names in the config file
     name: str = COORDINATOR_NAME  #: of several, each has its own
+    drills: bool = False  #: with the gates of `zbank drill`
 
     @property
     def identity(self) -> Identity:
@@ -38,7 +39,7 @@ class CoordinatorSettings(NamedTuple):
 
 def run(settings: CoordinatorSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings))
+    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings), drills=settings.drills)
 
 
 def wire(

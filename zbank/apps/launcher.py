@@ -21,10 +21,12 @@ import msgspec
 
 import zbank
 from zbank import Client
-from zbank.apps.supervisor import Supervisor
+from zbank.apps.serving import listens_here_only
+from zbank.apps.supervisor import RESTART_DELAYS_S, Supervisor
 from zbank.config import (
     COORDINATOR_NAME,
     DEFAULT_COORDINATOR,
+    DEFAULT_DATA,
     BranchConfig,
     ClusterConfig,
     CoordinatorConfig,
@@ -44,6 +46,7 @@ MAX_FALSE_STARTS = 4  #: in a row before the cluster was ever open: then somethi
 PATIENCE_S = 10.0  #: after this long, say whom we still wait for
 ASK_LIMIT_S = 1.0
 TURN_S = 0.1
+DRILL_DELAYS_S = (0.1, 0.5)  #: in drills things die on purpose, again and again
 GENERATED = "run_cluster.toml"  #: in the data folder: the config that --branches makes
 
 EXIT_DONE = 0
@@ -74,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = _with_branches(config, options.branches)
         for line in _absent_parts(config):
             _say(line)
+        if options.drills:
+            _check_for_drills(config)
         _check_ports_are_free(config)
         if options.fresh:
             _remove_data(config)
@@ -81,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_USAGE)
     except (StoreError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
-    return _run(config)
+    return _run(config, drills=options.drills)
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,6 +100,9 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--branches", metavar="N", type=_count, help="run N branches, made like those of the file")
     parser.add_argument("--fresh", action="store_true", help="remove the data of this cluster first")
     parser.add_argument("--data", metavar="DIR", help="folder of the data files, in place of the file's")
+    parser.add_argument(
+        "--drills", action="store_true", help="with the gates of `zbank drill`: to learn two-phase commit, not for real money"
+    )
     return parser.parse_args(arguments)
 
 
@@ -104,13 +112,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _run(config: ClusterConfig) -> int:
+def _run(config: ClusterConfig, *, drills: bool) -> int:
     stop = Stop()
-    supervisor = Supervisor(_commands(config), _environment(), _say)
+    delays_s = DRILL_DELAYS_S if drills else RESTART_DELAYS_S
+    supervisor = Supervisor(_commands(config, drills=drills), _environment(), _say, delays_s)
     try:
         _say(f"starting cluster {config.name} ({config.path})")
         if _wait_until_ready(config, supervisor, stop):
-            _show(config, supervisor)
+            _show(config, supervisor, drills=drills)
             while not stop.asked and supervisor.hopeless is None:
                 supervisor.turn(TURN_S)
         if supervisor.hopeless is not None:
@@ -127,9 +136,11 @@ def _run(config: ClusterConfig) -> int:
 # --- what to run ------------------------------------------------------------------------------------------------------
 
 
-def _commands(config: ClusterConfig) -> dict[str, list[str]]:
+def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     """The command of each actor, by its name."""
     common = ["--config", str(config.path), "--data", str(config.data.absolute())]
+    if drills:
+        common.append("--drills")
     zbank_command = [sys.executable, "-m", "zbank.apps.cli"]
     commands = {COORDINATOR_NAME: [*zbank_command, "coordinator", *common]}
     for name in config.branches:
@@ -193,11 +204,25 @@ def _as_toml(config: ClusterConfig) -> str:
 # --- before the start -------------------------------------------------------------------------------------------------
 
 
+def _check_for_drills(config: ClusterConfig) -> None:
+    """Raise InvalidConfig when something listens where other machines can reach it."""
+    for section, actor in _actors(config):
+        if not listens_here_only(actor.bind):
+            raise InvalidConfig(
+                f"{config.path}: {section}: {actor.bind} can be reached from other machines: with --drills all addresses "
+                "must be of this machine alone, as in tcp://127.0.0.1:9100"
+            )
+
+
+def _actors(config: ClusterConfig) -> list[tuple[str, CoordinatorConfig | BranchConfig]]:
+    """All that listen, with their sections of the config."""
+    branches = [(f"branches.{name}", branch) for name, branch in config.branches.items()]
+    return [("coordinator", config.coordinator), *branches]
+
+
 def _check_ports_are_free(config: ClusterConfig) -> None:
     """Raise InvalidConfig, with the key to change, unless everything can listen where it is told to."""
-    actors: list[tuple[str, CoordinatorConfig | BranchConfig]] = [("coordinator", config.coordinator)]
-    actors += [(f"branches.{name}", branch) for name, branch in config.branches.items()]
-    for section, actor in actors:
+    for section, actor in _actors(config):
         key = f"{section}.endpoint" if actor.bind == actor.endpoint else f"{section}.bind"
         host, port = parse_endpoint(actor.bind)
         try:
@@ -265,7 +290,7 @@ def _who_answers(config: ClusterConfig) -> set[str]:
     return {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
 
 
-def _show(config: ClusterConfig, supervisor: Supervisor) -> None:
+def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> None:
     """What runs where, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -283,6 +308,9 @@ def _show(config: ClusterConfig, supervisor: Supervisor) -> None:
         console.print(table)
     _say(drawn.get().rstrip("\n"))
     _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
+    if drills:
+        steps = (f"    {line}" for line in _drill_steps(config))
+        _say("\n".join(["This bank can be stopped, looked into and broken, to learn from it:", "", *steps, ""]))
     _say("Ctrl-C stops everything; the next start goes on with this data (--fresh: from nothing).")
 
 
@@ -298,6 +326,12 @@ def _first_steps(config: ClusterConfig) -> Iterator[str]:
     if ready:
         yield f"zbank transfer {ready[0]}/1001 {ready[min(1, len(ready) - 1)]}/1002 50"
         yield f"zbank statement {ready[0]}/1001"
+
+
+def _drill_steps(config: ClusterConfig) -> Iterator[str]:
+    where = "" if config.data.absolute() == Path.cwd() / DEFAULT_DATA else f" --data {_short(config.data)}"
+    yield "zbank drill list"
+    yield f"zbank drill run all-goes-well --step{where}"
 
 
 def _short(path: Path) -> str:

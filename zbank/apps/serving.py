@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import resource
 import sys
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import zmq
 
 from zbank.clock import Clock
-from zbank.config import data_file
+from zbank.config import data_file, parse_endpoint
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError, ZbankError
 from zbank.ids import new_id
 from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
@@ -36,6 +37,12 @@ class CannotListen(ZbankError):
     code = "cannot_listen"
 
 
+class CannotDrill(ZbankError):
+    """`--drills` where it has no place: whoever may open a gate may stop the bank."""
+
+    code = "cannot_drill"
+
+
 class World(NamedTuple):
     """What an actor stands in, beside its store: the simulator has one of its own."""
 
@@ -47,12 +54,15 @@ class World(NamedTuple):
 Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
-def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
-    """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong."""
+def serve(data: Path, identity: Identity, bind: str, wire: Wire, *, drills: bool = False) -> int:
+    """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
+
+    With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone.
+    """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
     _allow_connections()
-    world = World(Clock(), zmq.Context.instance())
     try:
+        world = World(Clock(), zmq.Context.instance(), _drill_engine(bind, identity, data) if drills else Engine)
         router = _listen(world.context, bind, identity)
         store = JournalStore.open(data_file(data, identity.name), identity, new_id())
         engine, loop = wire(world, store, router)
@@ -61,11 +71,37 @@ def serve(data: Path, identity: Identity, bind: str, wire: Wire) -> int:
         engine.close()
         router.close()
         log.info("%s stopped", identity)
-    except (ForeignStore, CorruptStore, FenceLost, CannotListen) as error:
+    except (ForeignStore, CorruptStore, FenceLost, CannotListen, CannotDrill) as error:
         return _failed(error, EXIT_USAGE)
     except StoreError as error:
         return _failed(error, EXIT_FAILED)
     return EXIT_DONE
+
+
+def listens_here_only(bind: str) -> bool:
+    """Nobody outside this machine can connect to what listens at this address."""
+    host = parse_endpoint(bind).host.strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _drill_engine(bind: str, identity: Identity, data: Path) -> type[Engine]:
+    """The engine with gates. Imported here, so that it is not even there without `--drills`."""
+    if not listens_here_only(bind):
+        raise CannotDrill(
+            f"{identity} listens at {bind}, which others can reach: with --drills it must be an address of this machine "
+            "alone, as in tcp://127.0.0.1:9100"
+        )
+    from zbank.apps.drills.control import DrillFault, socket_path
+    from zbank.apps.drills.engine import DrillEngine
+
+    try:
+        socket_path(data)
+    except DrillFault as error:
+        raise CannotDrill(error.detail) from error
+    return DrillEngine
 
 
 def _allow_connections() -> None:

@@ -29,11 +29,20 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 Say = Callable[[str], None]
 
 
+def die_with(parent: int) -> None:
+    """Called by a child: from now on the kernel ends it when its parent, the process `parent`, dies. Linux only."""
+    if _libc is not None and _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0 and os.getppid() != parent:
+        os._exit(1)  # it died in between
+
+
 class Child:
     """One command and its process, over all its starts."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], delays_s: Sequence[float]
+    ) -> None:
         self.name = name
+        self._delays_s = delays_s
         self.process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0  #: monotonic; of the last start
         self.exit_code = 0  #: of the last end
@@ -53,11 +62,6 @@ class Child:
         self._rest = b""
         self.started_s = time.monotonic()
         parent = os.getpid()
-
-        def die_with_parent() -> None:
-            if _libc is not None and _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0 and os.getppid() != parent:
-                os._exit(1)  # it died in between
-
         self.process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -65,7 +69,7 @@ class Child:
             stderr=subprocess.STDOUT,
             env=self._environment,
             process_group=0,
-            preexec_fn=die_with_parent,
+            preexec_fn=lambda: die_with(parent),
         )
         os.set_blocking(self.output_fd, False)
 
@@ -101,15 +105,22 @@ class Child:
     def delay_after_end(self, now_s: float) -> float:
         """Note that it ended; seconds until it is to start again."""
         self.ends_in_a_row = 1 if now_s - self.started_s >= HEALTHY_S else self.ends_in_a_row + 1
-        return RESTART_DELAYS_S[min(self.ends_in_a_row, len(RESTART_DELAYS_S)) - 1]
+        return self._delays_s[min(self.ends_in_a_row, len(self._delays_s)) - 1]
 
 
 class Supervisor:
     """Keeps a set of children running until told to stop."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], say: Say) -> None:
-        """`commands` by name; `say` gets every line to print, the children's with a `name | ` prefix."""
-        self.children = [Child(name, command, environment) for name, command in commands.items()]
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        environment: Mapping[str, str],
+        say: Say,
+        delays_s: Sequence[float] = RESTART_DELAYS_S,
+    ) -> None:
+        """`commands` by name; `say` gets every line to print, the children's with a `name | ` prefix; `delays_s` go before
+        the 1st, 2nd, … start again in a row, the last before all others."""
+        self.children = [Child(name, command, environment, delays_s) for name, command in commands.items()]
         self.hopeless: Child | None = None  #: one that ended because it is set up wrongly
         self._say = say
         self._selector = selectors.DefaultSelector()

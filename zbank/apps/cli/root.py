@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from zbank import __version__
-from zbank.apps.cli import accounts, bench, many, serve, status, transfers
+from zbank.apps.cli import accounts, bench, chaos, drill, many, serve, status, transfers
 from zbank.apps.cli.shell import BankGroup
 
 COMMANDS = (
@@ -26,6 +26,8 @@ COMMANDS = (
     accounts.unfreeze,
     accounts.close,
     bench.bench,
+    chaos.chaos,
+    drill.drill,
 )
 
 

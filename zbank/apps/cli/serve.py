@@ -36,7 +36,10 @@ _port = click.IntRange(1, 65535)
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--preload", is_flag=True, help="Accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
-def branch(config: str | None, name: str, data: str | None, preload: bool, **flags: str | int | None) -> int:
+@click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
+def branch(
+    config: str | None, name: str, data: str | None, preload: bool, drills: bool, **flags: str | int | None
+) -> int:
     """Run one branch until SIGTERM or Ctrl-C.
 
     \b
@@ -62,6 +65,7 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
             data=Path(data) if data else cluster.data,
             peers={peer: other.endpoint for peer, other in cluster.branches.items() if peer != name},
             preload=found.preload,
+            drills=drills,
         )
     else:
         _check_branch_flags(name, flags)
@@ -78,6 +82,7 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
             data=Path(data) if data else Path("data") / name,
             peers={},
             preload=preload,
+            drills=drills,
         )
     return run(settings)
 
@@ -89,7 +94,8 @@ def branch(config: str | None, name: str, data: str | None, preload: bool, **fla
 @click.option("--advertise", metavar="ADDRESS", help="Address at which others reach it.  [where it listens]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/coordinator]")
-def coordinator(config: str | None, data: str | None, **flags: str | int | None) -> int:
+@click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
+def coordinator(config: str | None, data: str | None, drills: bool, **flags: str | int | None) -> int:
     """Run the coordinator until SIGTERM or Ctrl-C. Branches register with it; transfers between branches go through it.
 
     \b
@@ -108,6 +114,7 @@ def coordinator(config: str | None, data: str | None, **flags: str | int | None)
             bind=cluster.coordinator.bind,
             data=Path(data) if data else cluster.data,
             branches=tuple(cluster.branches),
+            drills=drills,
         )
     else:
         bind, endpoint = _addresses(flags, COORDINATOR_PORT)
@@ -117,6 +124,7 @@ def coordinator(config: str | None, data: str | None, **flags: str | int | None)
             bind=bind,
             data=Path(data) if data else Path("data") / COORDINATOR_NAME,
             branches=(),
+            drills=drills,
         )
     return run(settings)
 
