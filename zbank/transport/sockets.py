@@ -9,9 +9,7 @@ from zbank.protocol.codec import MAX_FRAME_BYTES
 LINGER_MS = 200
 HIGH_WATER_FRAMES = 1_000  #: of one peer, waiting in or out
 SERVER_IN_FRAMES = 64  #: of one peer, waiting at a ROUTER, up to 1 MiB each; the rest waits at the peer
-HEARTBEAT_INTERVAL_MS = 1_000
-HEARTBEAT_TIMEOUT_MS = 3_000
-HEARTBEAT_TTL_MS = 5_000
+UNACKED_MS = 5_000  #: a connection whose other end acknowledges nothing for so long is over, and made anew (Linux)
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1_000
 HANDSHAKE_MS = 5_000
@@ -25,13 +23,6 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socke
     """
     socket = _configured(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
-    # No pings from this side: one that falls due when a peer has left whose frames fill its queue here ends the process
-    # by an assertion (https://github.com/zeromq/libzmq/issues/4364). The callers ping, and their pings carry the time
-    # after which a silent one is dropped here; one that does not ping is left to TCP.
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
     socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
     try:
@@ -46,8 +37,7 @@ def make_dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.S
     """A DEALER connecting to `endpoint`; it queues only for a connection that is complete."""
     socket = _configured(context.socket(zmq.DEALER))
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    # All that comes is taken in: a full queue and a heartbeat that falls due do not go together (see `make_router`). What
-    # an actor says is bounded by what it is asked, and it gives up on whoever is silent for long.
+    # All that comes is taken in: what an actor says is bounded by what it is asked, and it gives up on whoever is silent.
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
     socket.connect(endpoint)
@@ -59,9 +49,14 @@ def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_FRAMES)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_FRAMES)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TTL_MS)
+    # No pings, from neither side. One that is due or waits to be answered when the peer has left and its queue here is full
+    # ends the process by an assertion of libzmq (https://github.com/zeromq/libzmq/issues/4364). Silent peers are found by our
+    # own beats, half-open connections by TCP.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+    socket.setsockopt(zmq.TCP_MAXRT, UNACKED_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)

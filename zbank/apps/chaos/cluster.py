@@ -31,6 +31,7 @@ from zbank.storage.sqlite import Identity, JournalStore
 CLUSTER_NAME = "chaos"
 BRANCH_NAMES = ("Mumbai", "Delhi", "Pune", "Chennai", "Kolkata", "Jaipur", "Surat", "Indore")
 STOP_LIMIT_S = 15.0
+STARTING_S = 5.0  #: an actor younger than this may not listen to SIGTERM yet: then it simply dies of it
 OWN_PORTS = 3  #: the coordinator's, and its two for the feed
 LAST_LINES = 5
 
@@ -53,6 +54,8 @@ class ChaosCluster:
         self.actors = (COORDINATOR_NAME, *branches)
         self.data_of: dict[str, Path] = {}  #: by actor: its data folder, where it is not the common one
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_s: dict[str, float] = {}  # by actor: its last start, monotonic
+        self._told_young: dict[str, bool] = {}  # by actor: was it just starting when it was last told to stop?
         self._ports = self._assign_ports(seed)
         self._listen(proxy)
         for name in self.actors:
@@ -112,6 +115,7 @@ class ChaosCluster:
         data = ["--data", str(self.data_of[name])] if name in self.data_of else []
         command = [sys.executable, "-m", "zbank.apps.chaos.child", str(os.getpid()), *role]
         source = str(Path(zbank.__file__).parents[1])
+        self._started_s[name] = time.monotonic()
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*command, "--config", str(self._config(name)), *data],
@@ -144,14 +148,20 @@ class ChaosCluster:
         self.processes[name].kill()
         self.processes[name].wait(STOP_LIMIT_S)
 
+    def terminate(self, name: str) -> None:
+        """Tell it to stop; `wait_end` waits until it has."""
+        self._told_young[name] = time.monotonic() - self._started_s[name] < STARTING_S
+        self.send(name, signal.SIGTERM)
+
     def wait_end(self, name: str) -> list[str]:
-        """After a SIGTERM: wait until it has ended; findings unless it did so in time and with 0."""
-        begun_s = time.monotonic()
+        """Findings, unless an actor that was told to stop ends in time and with 0."""
         try:
             code = self.processes[name].wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill(name)
-            return [f"{name} did not stop within {time.monotonic() - begun_s:.0f} s of SIGTERM: {self.last_lines(name)}"]
+            return [f"{name} did not stop within {STOP_LIMIT_S:.0f} s of SIGTERM: {self.last_lines(name)}"]
+        if code == -signal.SIGTERM and self._told_young[name]:
+            return []
         return [] if code == 0 else [f"{name} was told to stop: {describe_exit(code)}, not 0: {self.last_lines(name)}"]
 
     def close(self) -> None:
@@ -167,7 +177,7 @@ class ChaosCluster:
         """Stop every actor; check each file from the first row on, and each log. Gives the findings."""
         findings: list[str] = []
         for name in self.actors:
-            self.send(name, signal.SIGTERM)
+            self.terminate(name)
         for name in self.actors:
             findings += self.wait_end(name)
             findings += verify_file(self.data_of.get(name, self.folder / "data"), CLUSTER_NAME, name)

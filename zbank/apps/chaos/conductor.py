@@ -110,7 +110,7 @@ class Conductor:
     def _stop(self, fault: Fault) -> None:
         self._down.update(fault.actors)
         for name in fault.actors:
-            self._cluster.send(name, signal.SIGTERM)
+            self._cluster.terminate(name)
 
     def _start_again(self, fault: Fault) -> None:
         for name in fault.actors:
