@@ -172,7 +172,7 @@ def test_a_full_disk_drops_the_batch_and_rebuilds_the_state(mumbai: Desk, caplog
         effects = mumbai.turn(*batch, (BOSS, 0, out(3)), (BOSS, 0, commit(held)))
     told = {effect.n: effect.message for effect in effects if effect.to == CUSTOMER.address}
     assert sorted(told) == [0, 1, 2, 3]
-    assert [type(told[n]) for n in range(4)] == [Fault, Fault, AccountsPage, StatusInfo]
+    assert [type(told[n]) for n in range(4)] == [Fault, AccountInfo, AccountsPage, StatusInfo]
     assert {message.code for message in told.values() if isinstance(message, Fault)} == {"storage_full"}
     to_coordinator = [effect.message for effect in effects if effect.to == BOSS.address]
     assert [(type(message), getattr(message, "answer", "")) for message in to_coordinator] == [(Vote, "storage_full")]

@@ -22,6 +22,8 @@ from zbank.protocol.messages import (
     AnyMessage,
     EntriesPage,
     Fault,
+    GetAccount,
+    GetDirectory,
     GetEntries,
     GetStatus,
     GetTransfer,
@@ -48,6 +50,7 @@ NO_ROOM = Fault(
     retry_after_ms=1000,
 )
 
+LOOKS = (GetAccount, GetDirectory)  # answered from memory, nothing is recorded
 READS = (ListAccounts, GetEntries, GetTransfer, GetStatus)  # served after the turn's force
 
 _POSITIONED = (Vote, Ack)
@@ -216,6 +219,10 @@ class Engine:
         for sender, n, message in batch:
             if isinstance(message, READS):
                 effects += self._answers([(sender, n, message)], now)
+                continue
+            if isinstance(message, LOOKS):
+                self._load([(sender, n, message)])
+                effects += self.machine.decide(sender, n, message, now).effects
                 continue
             declined = self.machine.decline(sender, n, message, NO_ROOM)
             if not declined and isinstance(message, Request):
