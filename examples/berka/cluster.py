@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from zbank import Client
+from zbank.apps.chaos.ports import free_ports
 from zbank.errors import ZbankError
 
 CLUSTER_NAME = "berka"
@@ -20,7 +20,6 @@ READY_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 LOOK_AGAIN_S = 0.05
 SHOWN_LINES = 20  #: of the log of a process that ended too early
-_PORTS = range(20_000, 32_000)  # below the ports that systems give to outgoing connections
 _COORDINATOR_PORTS = 3  # its own, and the next two for the feed
 
 
@@ -97,7 +96,7 @@ class LocalCluster:
                 time.sleep(LOOK_AGAIN_S)
 
     def _write_config(self) -> Path:
-        ports = _free_ports(_COORDINATOR_PORTS + len(self._branches))
+        ports = free_ports(_COORDINATOR_PORTS + len(self._branches), random.Random())
         self.endpoint = f"tcp://127.0.0.1:{ports[0]}"
         lines = ["[cluster]", f'name = "{CLUSTER_NAME}"', f"data = '{self._directory / 'data'}'", ""]
         lines += ["[coordinator]", f'endpoint = "{self.endpoint}"', ""]
@@ -138,23 +137,3 @@ class LocalCluster:
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Neighbouring loopback ports that nobody listens on now."""
-    for _ in range(200):
-        first = random.randrange(_PORTS.start, _PORTS.stop - count)
-        ports = list(range(first, first + count))
-        if all(map(_is_free, ports)):
-            return ports
-    raise ClusterFault(f"no {count} free neighbouring ports found between {_PORTS.start} and {_PORTS.stop}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
