@@ -222,7 +222,7 @@ class Customers:
             return
         if isinstance(wish.message, Transfer):
             outcome = cast(Outcome, message)
-            if judge.tell((wish.message.id, wish.digest), outcome) and not wish.is_over:
+            if judge.tell((wish.message.id, wish.digest), wish.home, outcome) and not wish.is_over:
                 wish.is_over = True
                 for after_us in wish.late:
                     self._world.at(self._world.now_us + after_us, lambda: self._send_late(wish))

@@ -43,6 +43,7 @@ from zbank.protocol.records import (
 )
 from zbank.storage.sqlite import JournalStore
 
+Final = tuple[str, str, int]  #: status, refusal code, commit number: what of an outcome never changes
 Key = tuple[bytes, bytes]  #: (id, digest of the content): what an outcome is about
 
 
@@ -68,7 +69,8 @@ class Judge:
         self.positions: dict[str, tuple[int, bytes]] = {}  #: by actor: the last forced row's seq and chain value
         self.decided: dict[Txn, Decided] = {}
         self.contents: dict[Key, Content] = {}  #: of what was executed
-        self.told: dict[Key, tuple[str, str, int]] = {}
+        self.told: dict[Key, Final] = {}
+        self._told_at_home: dict[tuple[str, bytes], Final] = {}  #: by (home, id): to whoever asked, a cancel too
         self._told_changes: dict[bytes, str] = {}  #: by id of an account request: status, or refusal code
         self.sometimes: Counter[str] = Counter()
         self._fates: dict[Txn, str] = {}
@@ -194,14 +196,15 @@ class Judge:
 
     # --- what customers are told ---------------------------------------------------------------------------------------
 
-    def tell(self, key: Key, outcome: Outcome) -> bool:
+    def tell(self, key: Key, home: str, outcome: Outcome) -> bool:
         """A customer got an answer about its transfer; True when it is a final one (P6)."""
         if outcome.status not in (COMMITTED, ABORTED):
             return False
-        final = (outcome.status, outcome.refusal.code if outcome.refusal else "", outcome.number)
+        final = _final(outcome)
         with breach("an outcome told never changes, and is true"):
             known = self.told.setdefault(key, final)
             assert known == final, f"{key[0].hex()} was told {known}, and now {final}"
+            self._told_of_id(home, outcome)
             assert (key in self.contents) == (outcome.status == COMMITTED), f"{key[0].hex()} is told {final}: not so"
             if outcome.status == COMMITTED and outcome.applied and self.contents[key]:
                 self._applied(key)
@@ -219,10 +222,15 @@ class Judge:
     def tell_cancel(self, home: str, outcome: Outcome) -> None:
         """The answer to a cancel, from the branch that was asked."""
         with breach("an outcome told never changes, and is true"):
-            known = self.ledgers[home].outcomes.get(outcome.id)
-            assert outcome.status not in (COMMITTED, ABORTED) or known == outcome.status, (
-                f"{outcome} is not so: {known}"
-            )
+            if outcome.status in (COMMITTED, ABORTED):
+                known = self.ledgers[home].outcomes.get(outcome.id)
+                assert known == outcome.status, f"{outcome} is not so: {known}"
+                self._told_of_id(home, outcome)
+
+    def _told_of_id(self, home: str, outcome: Outcome) -> None:
+        """Whoever asks, and however: an id has one outcome at its home (P2)."""
+        known = self._told_at_home.setdefault((home, outcome.id), _final(outcome))
+        assert known == _final(outcome), f"{home}'s {outcome.id.hex()} was told {known}, and now {_final(outcome)}"
 
     def tell_change(self, id: bytes, answer: Outcome | Opened) -> None:
         """The answer to the opening or the change of an account."""
@@ -321,3 +329,7 @@ class Judge:
             executed = {id for id, _ in self.contents}
             strangers = [id.hex() for id in clearing if id not in executed]
             assert not strangers, f"posted and never executed: {strangers}"
+
+
+def _final(outcome: Outcome) -> Final:
+    return outcome.status, outcome.refusal.code if outcome.refusal else "", outcome.number

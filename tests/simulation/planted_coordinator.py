@@ -9,8 +9,9 @@ from msgspec.structs import replace as changed
 
 from tests.simulation.planted import bug, dispatch, replace
 from zbank.clock import Now
+from zbank.domain.legs import Leg, branches_of
 from zbank.domain.refusal import Refusal
-from zbank.protocol import collecting, coordinator
+from zbank.protocol import attempts, collecting, coordinator
 from zbank.protocol.attempts import Attempt
 from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator import Coordinator
@@ -125,6 +126,15 @@ def _id_as_txn(stack: ExitStack) -> None:
             return list(old(self, transfer, *rest))
 
     old = replace(stack, Collector, "begin", begin)
+
+
+@bug("the tombstone is asked for at another branch than home", "P2")
+def _elsewhere(stack: ExitStack) -> None:
+    def elsewhere(legs: tuple[Leg, ...]) -> str:
+        home = str(old(legs))
+        return next(branch for branch in branches_of(legs) if branch != home)
+
+    old = replace(stack, attempts, "home_branch", elsewhere)
 
 
 @bug("told abort without a tombstone", "P6")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.simulation import planted_branch, planted_coordinator, planted_turn
@@ -9,27 +11,31 @@ from tests.simulation.planted import BUGS, Bug
 from tests.simulation.run import play
 from tests.simulation.sometimes import STANDARD_SEEDS
 
-RULES = {
-    "T1",
-    "T2",
-    "T3",
-    "T4",
-    "T5",
-    "T6",
-    "P1",
-    "P3",
-    "P4",
-    "P5",
-    "P6",
-    "P7",
-    "P8",
-    "P9",
-    "P10",
-    "P11",
-    "C1",
-    "R5",
-    "K1",
-}
+ROOT = Path(__file__).parents[2]
+RULES = set(
+    [
+        "T1",
+        "T2",
+        "T3",
+        "T4",
+        "T5",
+        "T6",
+        "P1",
+        "P2",
+        "P3",
+        "P4",
+        "P5",
+        "P6",
+        "P7",
+        "P8",
+        "P9",
+        "P10",
+        "P11",
+        "C1",
+        "R5",
+        "K1",
+    ]
+)
 
 
 @pytest.mark.timeout(900)
@@ -43,3 +49,8 @@ def test_a_planted_bug_is_caught(bug: Bug) -> None:
 def test_each_rule_has_a_bug() -> None:
     assert {planted_turn, planted_branch, planted_coordinator}
     assert {bug.rule for bug in BUGS} == RULES
+
+
+@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+def test_the_pages_say_how_many_there_are(page: str) -> None:
+    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8").replace("**", "")
