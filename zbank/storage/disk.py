@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zbank.errors import StoreError
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -73,7 +73,7 @@ class DiskReserve:
                 self._allocate()
         except OSError as error:
             self.give_back()
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM_ERRORS:
                 raise StoreError(f"the disk reserve {self._path} cannot be made: {error.strerror}") from error
         return self._held
 

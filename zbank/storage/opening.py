@@ -76,6 +76,8 @@ def open_database(path: Path, identity: Identity, new_instance: bytes, vfs: str)
     except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError) as error:
         raise CorruptStore(f"{path} is damaged or no database ({error}): {_what_to_do(path)}") from error
     except (apsw.Error, OSError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:  # the WAL's index cannot be made
+            raise StorageFull(f"no room on the disk to open {path}: free some and start again") from error
         raise StoreError(f"{path} cannot be opened: {error}") from error
 
 

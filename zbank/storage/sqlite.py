@@ -26,7 +26,7 @@ from zbank.protocol.fold import EntryRow, Posting, Row, Settled
 from zbank.protocol.messages import Txn
 from zbank.storage import audit, sql
 from zbank.storage.cursors import cursor_after, place_of
-from zbank.storage.disk import DiskReserve, StoreLock
+from zbank.storage.disk import NO_ROOM_ERRORS, DiskReserve, StoreLock
 from zbank.storage.opening import Identity, close_untouched, open_database
 
 __all__ = ["Identity", "JournalStore"]
@@ -64,7 +64,8 @@ class JournalStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = StoreLock(path)
         except OSError as error:
-            raise StoreError(f"the data directory {path.parent} cannot be used: {error.strerror}") from error
+            fault = StorageFull if error.errno in NO_ROOM_ERRORS else StoreError
+            raise fault(f"the data directory {path.parent} cannot be used: {error.strerror}") from error
         try:
             connection = open_database(path, identity, new_instance, vfs)
             try:

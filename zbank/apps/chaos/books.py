@@ -40,7 +40,9 @@ class Books:
             amount_minor = parse_signed_amount(entry.amount, money)
             balance_minor += amount_minor
             if parse_balance(entry.balance, account.currency) != balance_minor:
-                self._findings.append(f"{name}: the balance after {entry.id} is {entry.balance}, the entries say otherwise")
+                self._findings.append(
+                    f"{name}: the balance after {entry.id} is {entry.balance}, the entries say otherwise"
+                )
             self._post(account, entry.id, amount_minor)
             if entry.memo == OPENING_MEMO:
                 self.openings.add(entry.id)
@@ -67,7 +69,9 @@ class Books:
         yield from self._findings
         yield from (f"the books of {name} sum to {total} minor units" for name, total in self._totals.items() if total)
         yield from (
-            f"{id}: clearing does not cancel, {left} minor units are left" for id, left in self._clearing.items() if left
+            f"{id}: clearing does not cancel, {left} minor units are left"
+            for id, left in self._clearing.items()
+            if left
         )
 
 

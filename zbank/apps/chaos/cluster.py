@@ -22,9 +22,10 @@ from zbank.apps.chaos.faults import CLIENTS
 from zbank.apps.chaos.history import CURRENCY
 from zbank.apps.chaos.ports import free_ports, owner_of
 from zbank.apps.chaos.proxy import Proxy
+from zbank.apps.serving import EXIT_FAILED
 from zbank.apps.supervisor import describe_exit
 from zbank.config import COORDINATOR_NAME, Endpoint, data_file
-from zbank.errors import StoreError, ZbankError
+from zbank.errors import StorageFull, StoreError, ZbankError
 from zbank.protocol.messages import BRANCH, COORDINATOR
 from zbank.storage.sqlite import Identity, JournalStore
 
@@ -98,7 +99,12 @@ class ChaosCluster:
         lines += ["[coordinator]", *self._addresses(name, COORDINATOR_NAME)]
         lines += [f'feed_in = "{Endpoint(HOST, feed)}"', f'feed_out = "{Endpoint(HOST, feed + 1)}"']
         for branch in self.branches:
-            lines += [f"[branches.{branch}]", *self._addresses(name, branch), f'currency = "{CURRENCY}"', "preload = true"]
+            lines += [
+                f"[branches.{branch}]",
+                *self._addresses(name, branch),
+                f'currency = "{CURRENCY}"',
+                "preload = true",
+            ]
         return "\n".join(lines) + "\n"
 
     def _addresses(self, name: str, other: str) -> list[str]:
@@ -135,6 +141,13 @@ class ChaosCluster:
         """The end of its log, on one line."""
         return " | ".join(self.log(name).read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
 
+    def had_no_room(self, name: str) -> bool:
+        """Has it ended because its disk had no room to start? That is as it should be: the next start may find some."""
+        lines = self.log(name).read_text("utf-8", "replace").splitlines()
+        return (
+            self.exit_code(name) == EXIT_FAILED and bool(lines) and lines[-1].startswith(f"ERROR: {StorageFull.code}:")
+        )
+
     def exit_code(self, name: str) -> int | None:
         """None while it runs."""
         return self.processes[name].poll()
@@ -160,7 +173,7 @@ class ChaosCluster:
         except subprocess.TimeoutExpired:
             self.kill(name)
             return [f"{name} did not stop within {STOP_LIMIT_S:.0f} s of SIGTERM: {self.last_lines(name)}"]
-        if code == -signal.SIGTERM and self._told_young[name]:
+        if (code == -signal.SIGTERM and self._told_young[name]) or self.had_no_room(name):
             return []
         return [] if code == 0 else [f"{name} was told to stop: {describe_exit(code)}, not 0: {self.last_lines(name)}"]
 

@@ -38,6 +38,7 @@ class Conductor:
         self._active: list[Fault] = []
         self._down: set[str] = set()  # on purpose
         self._ends: Counter[str] = Counter()  # by actor: how often it ended by itself
+        self._no_room: set[str] = set()  # down until their disk has room
         self._filled_s = 0.0
 
     def begin(self, fault: Fault) -> None:
@@ -72,7 +73,11 @@ class Conductor:
         self._proxy.check()
         for name in self._cluster.actors:
             code = self._cluster.exit_code(name)
-            if code is not None and name not in self._down:
+            if code is not None and name not in self._down and self._cluster.had_no_room(name):
+                self._say(f"{name} cannot start: its disk is full")
+                self._down.add(name)
+                self._no_room.add(name)
+            elif code is not None and name not in self._down:
                 ended = f"{name} ended by itself ({describe_exit(code)}): {self._cluster.last_lines(name)}"
                 self._say(ended)
                 self.findings.append(ended)
@@ -82,6 +87,11 @@ class Conductor:
                 else:
                     self._down.add(name)
         full = any(fault.kind == kinds.DISK_FULL for fault in self._active)
+        if not full:
+            for name in self._no_room:
+                self._cluster.start(name)
+            self._down -= self._no_room
+            self._no_room.clear()
         if full and time.monotonic() >= self._filled_s + FILL_EVERY_S:
             self._fill()
 
@@ -95,6 +105,7 @@ class Conductor:
             self._cluster.kill(name)
 
     def _start(self, fault: Fault) -> None:
+        self._no_room.difference_update(fault.actors)
         for name in fault.actors:
             self._cluster.start(name)
         self._down.difference_update(fault.actors)

@@ -21,7 +21,12 @@ from zbank.transport.views import ActorDown, TransferResult
 CURRENCY = "INR"  #: of all accounts of a load
 FINAL = (COMMITTED, ABORTED)
 REFUSALS = {INSUFFICIENT_FUNDS}  #: the only business "no" that a load asks for
-NOT_DONE = {"branch_unavailable", "busy", "storage_full", "out_of_office"}  #: faults that a load may meet in a broken bank
+NOT_DONE = {
+    "branch_unavailable",
+    "busy",
+    "storage_full",
+    "out_of_office",
+}  #: faults that a load may meet in a broken bank
 MAX_SHOWN = 5  #: findings of one sort that are listed; the rest is counted
 MAX_CONTRADICTIONS = 1_000
 
@@ -185,14 +190,18 @@ def _uuid(id: str) -> str:
 
 def unrest(actors: Sequence[StatusInfo | ActorDown], count: int) -> list[str]:
     """Why a bank of `count` actors is not at rest: who is down, in flight, in doubt, or alarmed. [] = it is."""
-    found = [f"{actor.role} {actor.name} does not answer: {actor.reason}" for actor in actors if isinstance(actor, ActorDown)]
+    found = [
+        f"{actor.role} {actor.name} does not answer: {actor.reason}" for actor in actors if isinstance(actor, ActorDown)
+    ]
     infos = [actor for actor in actors if isinstance(actor, StatusInfo)]
     if len(actors) < count:
         found.append(f"only {len(actors)} of {count} actors are known")
     for info in infos:
         if info.in_flight:
             found.append(f"{info.name} has {info.in_flight} transfers in flight")
-        found += [f"{info.name} is in doubt about {format_id(doubt.id)} ({doubt.txn})" for doubt in info.in_doubt[:MAX_SHOWN]]
+        found += [
+            f"{info.name} is in doubt about {format_id(doubt.id)} ({doubt.txn})" for doubt in info.in_doubt[:MAX_SHOWN]
+        ]
         found += [f"{info.name} has an alarm: {alarm}" for alarm in info.alarms]
         if info.total_minor:
             found.append(f"the books of {info.name} sum to {_money(info.total_minor)}")

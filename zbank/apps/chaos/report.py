@@ -62,9 +62,19 @@ class Report:
 
     def to_markdown(self) -> str:
         """A page for people."""
-        lines = ["# Chaos", "", f"`zbank chaos --seed {self.seed} --minutes {self.minutes:g} --branches {self.branches}`", ""]
+        lines = [
+            "# Chaos",
+            "",
+            f"`zbank chaos --seed {self.seed} --minutes {self.minutes:g} --branches {self.branches}`",
+            "",
+        ]
         lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in self.facts())]
-        lines += ["", "| fault | times |", "|---|---|", *(f"| {kind} | {count} |" for kind, count in self.faults.items())]
+        lines += [
+            "",
+            "| fault | times |",
+            "|---|---|",
+            *(f"| {kind} | {count} |" for kind, count in self.faults.items()),
+        ]
         return "\n".join(lines) + "\n"
 
 

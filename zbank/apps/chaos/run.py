@@ -67,7 +67,9 @@ def _run_in(folder: Path, order: Order, say: Say) -> Report:
         cluster = ChaosCluster(folder, order.names, proxy, order.seed)
         disk, skipped = _small_disk(folder, cluster, stack)
         stack.callback(cluster.close)
-        client = stack.enter_context(Client(cluster.endpoint(COORDINATOR_NAME), cluster=CLUSTER_NAME, timeout_s=TIMEOUT_S))
+        client = stack.enter_context(
+            Client(cluster.endpoint(COORDINATOR_NAME), cluster=CLUSTER_NAME, timeout_s=TIMEOUT_S)
+        )
         _start(cluster, client)
         say(f"started {len(cluster.actors)} processes, data and logs in {folder}")
         load = Load(client, cluster.branches, order.seed, in_flight=IN_FLIGHT, timeout_s=TIMEOUT_S)
@@ -78,7 +80,9 @@ def _run_in(folder: Path, order: Order, say: Say) -> Report:
 
         conductor = Conductor(cluster, proxy, load, disk, say_when)
         disk_of = cluster.branches[-1] if disk else None
-        _break(conductor, load, plan(order.seed, order.minutes * 60, order.names, disk_of), order.minutes * 60, say_when)
+        _break(
+            conductor, load, plan(order.seed, order.minutes * 60, order.names, disk_of), order.minutes * 60, say_when
+        )
         say_when("all is mended: waiting until every transfer has its outcome and the bank is at rest")
         findings = load.judge()
         conductor.tick()  # who ended in the meantime?
@@ -105,8 +109,12 @@ def _start(cluster: ChaosCluster, client: Client) -> None:
         cluster.start(name)
     reasons = wait_at_rest(client, len(cluster.actors), START_LIMIT_S)
     if reasons:
-        ended = [f"{name}: {cluster.last_lines(name)}" for name in cluster.actors if cluster.exit_code(name) is not None]
-        raise CannotStart(f"the cluster does not come up: {'; '.join([*reasons, *ended])}; logs are in {cluster.folder}")
+        ended = [
+            f"{name}: {cluster.last_lines(name)}" for name in cluster.actors if cluster.exit_code(name) is not None
+        ]
+        raise CannotStart(
+            f"the cluster does not come up: {'; '.join([*reasons, *ended])}; logs are in {cluster.folder}"
+        )
 
 
 def _break(conductor: Conductor, load: Load, schedule: Sequence[Fault], seconds: float, say_when: Say) -> None:
