@@ -7,7 +7,7 @@ after it was told, or under the same id with another content.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -50,7 +50,7 @@ class Wish(Struct):
     """Something that a customer wants."""
 
     n: int
-    at_us: int
+    at_us: int  #: after the beginning
     message: AnyMessage
     doors: Sequence[str]  #: who can do it
     home: str
@@ -82,12 +82,15 @@ class Customers:
             self._sockets[name] = context.socket(zmq.DEALER)
             self._sockets[name].connect(endpoint)
         self._asked: dict[int, Asked] = {}
+        self._contents: dict[bytes, set[bytes]] = defaultdict(set)  #: by transfer id: digests of what it is used for
         self._last = 0
         for n in range(world.swarm.wishes):
             wish = self._plan(n)
             if world.happened("wish", f"wish {n}"):
                 self.wishes.append(wish)
-                world.at(wish.at_us, lambda wish=wish: self._ask(wish))  # type: ignore[misc]
+                if isinstance(wish.message, Transfer | OpenAccount | ChangeAccount):
+                    self._contents[wish.message.id].add(wish.digest)
+                world.at(world.begin_us + wish.at_us, lambda wish=wish: self._ask(wish))  # type: ignore[misc]
 
     # --- what they want ------------------------------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Customers:
 
     def untold(self) -> list[Wish]:
         """The wishes whose time has come and that nobody has answered for good."""
-        return [wish for wish in self.wishes if not wish.is_over and wish.at_us <= self._world.now_us]
+        return [wish for wish in self.wishes if not wish.is_over and wish.attempts]
 
     def _ask(self, wish: Wish) -> None:
         if wish.is_over:
@@ -218,7 +221,11 @@ class Customers:
         judge = self._world.judge
         self.answers[message.code if isinstance(message, Fault) else type(message).__name__] += 1
         if isinstance(message, Fault):
-            wish.is_over = wish.is_over or message.code in FINAL_FAULTS
+            if message.code in FINAL_FAULTS:
+                wish.is_over = True
+                if isinstance(wish.message, Transfer):
+                    id = wish.message.id
+                    judge.tell_conflict(id, message, is_reused=len(self._contents[id]) > 1)
             return
         if isinstance(wish.message, Transfer):
             outcome = cast(Outcome, message)
@@ -237,7 +244,10 @@ class Customers:
 
     def _send_late(self, wish: Wish) -> None:
         """A duplicate that was under way for long."""
-        self._world.judge.sometimes["a late duplicate of a request after its outcome was told"] += 1
+        assert isinstance(wish.message, Transfer)
+        judge = self._world.judge
+        status, _, _ = judge.told[wish.message.id, wish.digest]
+        judge.sometimes[f"a late duplicate of a request after {status} was told"] += 1
         door = self._world.chance.choice(wish.doors, "late", wish.n, self._world.now_us)
         self._send(wish, door)
 

@@ -9,8 +9,11 @@ from tests.simulation.swarm import SECOND_US
 from tests.simulation.world import World
 
 MAX_DOWN_US = 8 * SECOND_US
-FORCED_BY_BRANCHES = ("prepared", "committed", "aborted", "executed", "refused", "posting", "started")
-FORCED_BY_COORDINATORS = ("decided", "decided", "ended", "posting", "started")
+FORCED_BY_BRANCHES = (
+    *("prepared", "committed", "aborted", "executed", "refused", "posting"),
+    *("started", "account_opened", "account_changed", "coordinator_seen"),
+)
+FORCED_BY_COORDINATORS = ("decided", "decided", "ended", "posting", "started", "branch_joined")
 
 
 def plan_faults(world: World, sites: Mapping[str, Site]) -> None:
@@ -27,7 +30,7 @@ def plan_faults(world: World, sites: Mapping[str, Site]) -> None:
         if plan.random() < 0.5:  # about as long as the actors' patience
             span_us = plan.randint(SECOND_US, 4 * SECOND_US)
         fault = Fault(world, kind, victim, other, span_us, tuple(sites))
-        world.at(at_us, lambda fault=fault, n=n: fault.strike(n))  # type: ignore[misc]
+        world.at(world.begin_us + at_us, lambda fault=fault, n=n: fault.strike(n))  # type: ignore[misc]
     for _ in range(swarm.points_count if swarm.points else 0):
         site = sites[plan.choice(sorted(sites))]
         forced = FORCED_BY_BRANCHES if site.name in swarm.branches else FORCED_BY_COORDINATORS
@@ -125,22 +128,16 @@ class Fault:
         self._later(free)
 
     def slow_disk(self) -> None:
-        """The sync takes long: what it answers then comes late."""
-        self._slow(self._span_us // 4)
+        process = self._victim.process
+        if process is not None:
+            process.slow_disk_us = self._span_us // 4
+            self._later(process.recover)
 
     def slow_network(self) -> None:
-        self._slow(self._span_us // 8)
-
-    def _slow(self, stall_us: int) -> None:
         process = self._victim.process
-        if process is None:
-            return
-        process.network_stall_us = stall_us
-
-        def recover() -> None:
-            process.network_stall_us = 0
-
-        self._later(recover)
+        if process is not None:
+            process.slow_network_us = self._span_us // 8
+            self._later(process.recover)
 
     def jump(self) -> None:
         """The wall clock is set: forward, or back."""

@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import Ledger, Office
 from zbank.domain.legs import CLEARING, branches_of
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
+from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Row
 from zbank.protocol.messages import (
     ABORTED,
@@ -21,12 +22,14 @@ from zbank.protocol.messages import (
     REFUSED,
     YES,
     Abort,
+    AccountInfo,
     Ack,
     AnyMessage,
     Commit,
     Fault,
     Opened,
     Outcome,
+    StatusInfo,
     StillPending,
     Txn,
     Vote,
@@ -65,7 +68,8 @@ class Judge:
 
     def __init__(self, branches: Iterable[str], coordinators: Iterable[str]) -> None:
         self.ledgers = {name: Ledger(name) for name in branches}
-        self.actors = {*self.ledgers, *coordinators}
+        self.offices = {name: Office(name) for name in coordinators}
+        self.actors = {*self.ledgers, *self.offices}
         self.positions: dict[str, tuple[int, bytes]] = {}  #: by actor: the last forced row's seq and chain value
         self.decided: dict[Txn, Decided] = {}
         self.contents: dict[Key, Content] = {}  #: of what was executed
@@ -73,6 +77,7 @@ class Judge:
         self._told_at_home: dict[tuple[str, bytes], Final] = {}  #: by (home, id): to whoever asked, a cancel too
         self._told_changes: dict[bytes, str] = {}  #: by id of an account request: status, or refusal code
         self.sometimes: Counter[str] = Counter()
+        self.replaced: set[str] = set()  #: actors of which an older process is still there
         self._fates: dict[Txn, str] = {}
         self._executed_by: dict[Key, object] = {}  #: txn, or the branch of a local transfer
         self._bound: dict[tuple[str, bytes], bytes] = {}  #: (branch, id) → digest of what it executed
@@ -88,10 +93,8 @@ class Judge:
                 assert row.seq == self.positions.get(actor, (0, b""))[0] + 1, f"row {row.seq} of {actor}"
             self.positions[actor] = row.seq, row.chain
             record = decode_record(row.body)
-            ledger = self.ledgers.get(actor)
-            if ledger is not None:
-                with breach("a branch's journal makes sense"):
-                    ledger.enter(record)
+            with breach("a journal makes sense"):
+                (self.ledgers.get(actor) or self.offices[actor]).enter(record)
             with breach("no two actors differ, and nothing is done twice"):
                 self._judge(actor, record)
 
@@ -157,11 +160,27 @@ class Judge:
                         )
                     case Commit(txn=txn):
                         assert txn in self.decided, f"{actor} says commit of {txn}, which is not decided"
+                    case Abort(txn=txn):
+                        assert txn not in self.decided, f"{actor} says abort of {txn}, which is decided"
                     case Ack(txn=txn, outcome=None, other=None, id=id):
                         known = (actor, txn) in self._freed or id in self.ledgers[actor].outcomes
                         assert known, f"{actor} acks {txn} without its row"
+                    case AccountInfo():
+                        self._shown(actor, message)
+                    case Opened(account=account):
+                        self._shown(actor, account)
+                    case StatusInfo():
+                        assert message.total_minor == 0, f"{actor} says that its books sum to {message.total_minor}"
                     case Outcome(status=status, id=id) if status in (COMMITTED, ABORTED):
                         self._outcome_leaves(actor, message)
+
+    def _shown(self, branch: str, account: AccountInfo) -> None:
+        """An account is shown as it is on disk (T1); one who has lost the office may show an old state, unknowing."""
+        if branch in self.replaced:
+            return
+        found = (account.balance_minor, account.held_minor, account.overdraft_limit_minor, account.status)
+        known = self.ledgers[branch].may_show(account.number)
+        assert found in known, f"{branch}/{account.number} is shown as {found}, and is {known}"
 
     def _reached(self, actor: str, message: AnyMessage) -> None:
         """Count what shows that a situation of the protocol was reached."""
@@ -218,6 +237,12 @@ class Judge:
                 branch for branch in branches_of(self.contents[key].legs) if key[0] not in self.ledgers[branch].posted
             ]
             assert not missing, f"{key[0].hex()} is told as applied, and {missing} have not applied it"
+
+    def tell_conflict(self, id: bytes, fault: Fault, *, is_reused: bool) -> None:
+        """A customer was told for good that its id stands for something else."""
+        with breach("an id stands for something else only when it does"):
+            assert fault.code == "idempotency_conflict", f"a sound transfer is answered {fault.code}: {fault.detail}"
+            assert is_reused, f"{id.hex()} was used once, and conflicts"
 
     def tell_cancel(self, home: str, outcome: Outcome) -> None:
         """The answer to a cancel, from the branch that was asked."""
@@ -309,6 +334,19 @@ class Judge:
             assert settled == ledger.outcomes, f"{state.name} knows other outcomes than its journal"
             void = store.load_tombstones(ledger.void) | state.tombstones
             assert void == ledger.void, f"{state.name} knows other void txns than its journal"
+
+    def recovered_office(self, state: CoordinatorState, store: JournalStore) -> None:
+        """The same for a coordinator."""
+        office = self.offices[state.name]
+        with breach("restart = fold from the first record"):
+            found = {id: decision.txn for id, decision in state.open.items()}
+            assert found == office.open, f"{state.name} lost or found open decisions"
+            assert state.branches == office.branches, f"{state.name} knows other branches than its journal"
+            number = max(office.numbers.values(), default=0)
+            assert state.number == number, f"{state.name} is at commit {state.number}, its journal at {number}"
+            settled = {row.id: row.number for row in store.load_settled(list(office.numbers))}
+            settled |= {id: row.number for id, row in state.settled.items()}
+            assert settled == office.numbers, f"{state.name} knows other decisions than its journal"
 
     # --- at rest -------------------------------------------------------------------------------------------------------
 

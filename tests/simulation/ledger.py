@@ -13,8 +13,11 @@ from zbank.protocol.records import (
     AccountChanged,
     AccountOpened,
     AnyRecord,
+    BranchJoined,
     Committed,
     CoordinatorSeen,
+    Decided,
+    Ended,
     Executed,
     Prepared,
     Refused,
@@ -28,6 +31,9 @@ class Promise(NamedTuple):
     sides: dict[str, int]  #: by account: the net that commit will post
 
 
+Shown = tuple[int, int, int, str]  #: balance, held, limit, status
+
+
 class Line:
     """An account, in minor units."""
 
@@ -37,6 +43,11 @@ class Line:
         self.balance = self.held = self.incoming = 0
         self.limit = limit
         self.status = "open"
+
+    @property
+    def shown(self) -> Shown:
+        """What a customer sees of it."""
+        return self.balance, self.held, self.limit, self.status
 
 
 class Ledger:
@@ -51,19 +62,34 @@ class Ledger:
         self.posted: dict[bytes, dict[str, int]] = defaultdict(dict)  #: by transfer: what it posted to which account
         self.number = 0  #: the highest commit number applied (C1)
         self.terms: dict[str, tuple[int, int]] = {}  #: by coordinator: highest epoch and commit number seen (P11)
-        self.touched: set[str] = set()  #: accounts changed since this was last cleared
+        self.touched: dict[str, set[Shown]] = defaultdict(
+            set
+        )  #: accounts changed in this turn, and what they showed in it
 
     def enter(self, record: AnyRecord) -> None:
         """One more forced record. Raises AssertionError when it cannot follow those before."""
+        self._enter(record)
+        for number, shown in self.touched.items():
+            shown.add(self.lines[number].shown)
+
+    def may_show(self, number: str) -> set[Shown]:
+        """What the account may be shown as in this turn: as it is, or as it was between two of the turn's requests."""
+        return self.touched.get(number, set()) | {self.lines[number].shown}
+
+    def _touch(self, number: str) -> Line:
+        line = self.lines[number]
+        self.touched[number].add(line.shown)
+        return line
+
+    def _enter(self, record: AnyRecord) -> None:
         match record:
             case AccountOpened():
                 assert record.number not in self.lines, f"{record.number} is opened twice"
                 self.lines[record.number] = Line(record.overdraft_limit_minor)
                 self._settle(record.id, COMMITTED)
             case AccountChanged():
-                line = self.lines[record.number]
+                line = self._touch(record.number)
                 line.limit, line.status = record.overdraft_limit_minor, record.status
-                self.touched.add(record.number)
                 self._settle(record.id, COMMITTED)
             case Executed():
                 self._post(record.id, self._sides(record.content.legs))
@@ -108,14 +134,14 @@ class Ledger:
 
     def _hold(self, id: bytes, sign: int) -> None:
         for number, amount in self.promises[id].sides.items():
-            line = self.lines[number]
+            line = self._touch(number)
             if amount < 0:
                 line.held -= sign * amount
             else:
                 line.incoming += sign * amount
-            self.touched.add(number)
 
     def _sides(self, legs: tuple[Leg, ...]) -> dict[str, int]:
+        assert sum(leg.amount_minor for leg in legs) == 0, f"{legs} do not sum to zero"
         sides: dict[str, int] = defaultdict(int)
         for leg in legs:
             if leg.branch == self.branch:
@@ -127,10 +153,8 @@ class Ledger:
 
     def _post(self, id: bytes, sides: dict[str, int]) -> None:
         assert id not in self.posted, f"{self.branch} executes {id.hex()} twice"
-        assert sum(sides.values()) == 0, f"{id.hex()} unbalances {self.branch}"
         for number, amount in sides.items():
-            self.lines[number].balance += amount
-            self.touched.add(number)
+            self._touch(number).balance += amount
         self.posted[id] = sides
 
     def _settle(self, id: bytes, outcome: str) -> None:
@@ -144,3 +168,29 @@ class Ledger:
             line = self.lines[number]
             if number not in (CASH, CLEARING) and line.balance - line.held < -line.limit:
                 yield f"{self.branch}/{number} has {line.balance}, {line.held} of it held, and a limit of {line.limit}"
+
+
+class Office:
+    """One coordinator's decisions as its forced records have them."""
+
+    def __init__(self, coordinator: str) -> None:
+        self.coordinator = coordinator
+        self.open: dict[bytes, Txn] = {}  #: decided, and not every branch is known to have applied it
+        self.numbers: dict[bytes, int] = {}  #: of all decisions, by transfer
+        self.branches: dict[str, BranchJoined] = {}
+
+    def enter(self, record: AnyRecord) -> None:
+        """One more forced record. Raises AssertionError when it cannot follow those before."""
+        match record:
+            case Decided():
+                assert record.id not in self.numbers, f"{self.coordinator} decides {record.id.hex()} twice"
+                above = max(self.numbers.values(), default=0)
+                assert record.number > above, f"{self.coordinator} gives number {record.number} after {above}"
+                self.open[record.id] = record.txn
+                self.numbers[record.id] = record.number
+            case Ended():
+                for ending in record.endings:
+                    assert ending.id in self.open, f"{self.coordinator} ends {ending.id.hex()}, which is not open"
+                    del self.open[ending.id]
+            case BranchJoined():
+                self.branches[record.name] = record

@@ -58,7 +58,10 @@ class Host(Protocol):
     """Who has sockets: an actor's process, or a customer."""
 
     name: str  #: of the machine, as partitions know it
-    network_stall_us: int  #: what it sends leaves so much later
+
+    @property
+    def network_stall_us(self) -> int:
+        """What it sends now leaves so much later."""
 
     def wake(self) -> None:
         """Something has arrived."""

@@ -37,6 +37,7 @@ class Result(msgspec.Struct):
 
     seed: int
     violation: str  #: "" = none
+    is_crash: bool  #: the violation is an error that the code raised, not one that the judge found
     events: int
     frames: int
     virtual_s: float
@@ -76,7 +77,7 @@ class Run:
             customers = Customers(world, self.endpoints)
             plan_faults(world, self.sites)
             world.network.rates = world.swarm.rates
-            world.run(world.swarm.fault_us)
+            world.run(world.begin_us + world.swarm.fault_us)
             self._heal()
             self._come_to_rest(customers)
             self._check_journals()
@@ -94,7 +95,7 @@ class Run:
             process.engine.turn(requests, self.sites[name].clock.now())
         while not all(self._is_linked(name) for name in world.swarm.branches):
             world.run(world.now_us + 100_000)
-        world.swarm = msgspec.structs.replace(world.swarm, fault_us=world.swarm.fault_us + world.now_us)
+        world.begin_us = world.now_us
 
     def _is_linked(self, name: str) -> bool:
         process = self.sites[name].process
@@ -148,10 +149,9 @@ class Run:
             store = process.store
             with breach("at the end the chains verify"):
                 assert store.verify() == store.seq
-            state = process.state
-            if state is None:
+            process.check_recovered()
+            if process.state is None:
                 continue
-            self.world.judge.recovered(state, store)
             whole = BranchState(name, CURRENCY)
             for seq in range(1, store.seq + 1):
                 row = store.row(seq)
@@ -174,12 +174,14 @@ def play(seed: int, without: Container[str] = ()) -> tuple[Result, World]:
     try:
         run = Run(seed, folder, without)
         violation = ""
+        is_crash = False
         answers: Counter[str] = Counter()
         try:
             answers = run.play().answers
         except Violation as error:
             violation = str(error)
         except Exception as error:  # whatever the code raises that it does not say it raises is a finding too
+            is_crash = True
             violation = f"{type(error).__name__}: {error} ({_place(error)})"
         finally:
             run.close()
@@ -190,6 +192,7 @@ def play(seed: int, without: Container[str] = ()) -> tuple[Result, World]:
         Result(
             seed=seed,
             violation=violation.replace(f"{folder}/", ""),  # another folder each time
+            is_crash=is_crash,
             events=world.events,
             frames=world.network.frames,
             virtual_s=world.now_us / SECOND_US,

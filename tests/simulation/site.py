@@ -17,6 +17,7 @@ from zbank.apps import serving
 from zbank.clock import Clock, Now
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
@@ -138,7 +139,7 @@ class Site:
         if self.process is None:
             self.start()
         else:
-            self.process.network_stall_us = 0
+            self.process.recover()
             self.process.resume()
 
     def cut_power(self) -> None:
@@ -156,6 +157,7 @@ class Site:
         """Another process takes the office of the one that is paused, which knows nothing of it."""
         if self.process is not None and self.process.is_paused and self.replaced is None:
             self.replaced, self.process = self.process, None
+            self.world.judge.replaced.add(self.name)
             self.start()
 
     def close(self) -> None:
@@ -174,7 +176,9 @@ class ActorProcess:
         self.name = site.name
         self.world = site.world
         self.is_paused = False
-        self.network_stall_us = 0
+        self.slow_network_us = 0  #: what it sends leaves so much later
+        self.slow_disk_us = 0  #: a force takes so long: nothing is done and nothing leaves before it is over
+        self._busy_until_us = 0
         self.context = SimulatedContext(self.world.network, self)
         self.store: SimulatedStore | None = None
         self.loop: ActorLoop
@@ -182,6 +186,11 @@ class ActorProcess:
         self._failed_syncs = site.disk.failed_syncs  #: before it was there
         self._ended = False
         self._awake = False
+
+    @property
+    def network_stall_us(self) -> int:
+        """How much later than now leaves what is sent now."""
+        return self.slow_network_us + max(0, self._busy_until_us - self.world.now_us)
 
     @property
     def runs(self) -> bool:
@@ -199,12 +208,20 @@ class ActorProcess:
         router.bind(site.endpoint)
         world = serving.World(site.clock, cast(Any, self.context))
         self.engine, self.loop = site.wire(world, store, cast(Any, router))
+        self.check_recovered()
         state = self.state
-        if state is not None:
-            self.world.judge.recovered(state, store)
         if site.starts > 1 and state is not None and state.prepared:
             self.world.judge.sometimes["a branch starts again in doubt"] += 1
         self._tick()
+
+    def check_recovered(self) -> None:
+        """What is in memory and in the tables is the fold of the journal."""
+        assert self.store is not None
+        fold = self.engine.machine.fold
+        if isinstance(fold, BranchState):
+            self.world.judge.recovered(fold, self.store)
+        elif isinstance(fold, CoordinatorState):
+            self.world.judge.recovered_office(fold, self.store)
 
     @property
     def state(self) -> BranchState | None:
@@ -218,7 +235,7 @@ class ActorProcess:
         """Something has arrived: see to it soon; what comes until then is of the same batch."""
         if not self._awake and self.runs:
             self._awake = True
-            self.world.at(self.world.now_us + self.world.swarm.batching_us, self._round)
+            self.world.at(max(self.world.now_us + self.world.swarm.batching_us, self._busy_until_us), self._round)
 
     def _round(self) -> None:
         self._awake = False
@@ -228,7 +245,7 @@ class ActorProcess:
     def _tick(self) -> None:
         if self._ended:
             return
-        if not self.is_paused and not self._awake:
+        if not self.is_paused and not self._awake and self.world.now_us >= self._busy_until_us:
             self.guarded(self._step)
         self.world.at(self.world.now_us + TICK_MS * 1000, self._tick)
 
@@ -239,6 +256,10 @@ class ActorProcess:
         if state is not None:
             judge = self.world.judge
             (judge.compare if self.site.process is self else judge.consistent)(state)
+
+    def recover(self) -> None:
+        """Its disk and network are as fast as ever."""
+        self.slow_network_us = self.slow_disk_us = 0
 
     def resume(self) -> None:
         """The end of a pause: all that has come in the meantime is there at once."""
@@ -327,6 +348,9 @@ class ActorProcess:
     def after_force(self, kinds: set[str], rows: Sequence[Row]) -> None:
         """The rows are on the disk, and nothing that depends on them has left yet."""
         self.world.judge.forced(self.name, rows)
+        if self.slow_disk_us:
+            self.world.judge.sometimes["a force takes long"] += 1
+            self._busy_until_us = max(self._busy_until_us, self.world.now_us) + self.slow_disk_us
         for kind in sorted(kinds):
             point = self.site.points.get((kind, self.site.forces[kind]))
             if point is not None and point.what == AFTER and self.world.happened("point", point.key):

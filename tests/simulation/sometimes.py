@@ -48,7 +48,10 @@ SITUATIONS = (
     *(Situation(f"any message {fate}", tuple(f"{message} {fate}" for message in MESSAGES)) for fate in FATES),
     Situation("a stale Prepare after the abort", ("vote void",)),
     Situation("a late Abort after the commit", ("a late Abort after the commit",)),
-    Situation("a late duplicate after the outcome", ("a late duplicate of a request after its outcome was told",)),
+    Situation(
+        "a late duplicate after the outcome",
+        tuple(f"a late duplicate of a request after {status} was told" for status in ("aborted", "committed")),
+    ),
     Situation("two coordinators with one id", ("vote occupied", "vote known", "an Abort meets another txn of the id")),
     Situation("an id with another content", ("vote conflict", "fault idempotency_conflict")),
     Situation(
@@ -63,6 +66,7 @@ SITUATIONS = (
     Situation("failed sync anywhere", _force(*(("sync", kind) for kind in FORCED))),
     Situation("a power cut during any force", _force(*(("power", kind) for kind in FORCED))),
     Situation("a power cut loses writes", ("a power cut loses writes that no sync confirmed",)),
+    Situation("a disk that stalls", ("a force takes long",)),
     Situation("clock jumps", ("the wall clock jumps forward", "the wall clock jumps back")),
     Situation("loss of the fence", ("the fence is lost", "fault fence_lost", "vote stale")),
 )

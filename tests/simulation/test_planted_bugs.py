@@ -8,18 +8,25 @@ import pytest
 
 from tests.simulation import planted_branch, planted_coordinator, planted_turn
 from tests.simulation.planted import BUGS, Bug
-from tests.simulation.run import play
+from tests.simulation.run import Result, play
 from tests.simulation.sometimes import STANDARD_SEEDS
 
+#: what these come to is an error of the code itself
+CRASHES = {"stopping on a full disk is an error", "a process reads tables that another one has written"}
 ROOT = Path(__file__).parents[2]
 RULES = {f"T{n}" for n in range(1, 7)} | {f"P{n}" for n in range(1, 12)} | {"C1", "R5", "K1"}  # those in this build
+
+
+def is_caught(bug: Bug, result: Result) -> bool:
+    """By the judge; a mere crash counts only where a crash is what the bug comes to."""
+    return bool(result.violation) and (bug.name in CRASHES or not result.is_crash)
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(bug: Bug) -> None:
     with bug.planted():
-        found = next((seed for seed in range(STANDARD_SEEDS) if play(seed)[0].violation), None)
+        found = next((seed for seed in range(STANDARD_SEEDS) if is_caught(bug, play(seed)[0])), None)
     assert found is not None, f"{bug.name} survives {STANDARD_SEEDS} seeds: the simulation has a hole"
 
 

@@ -32,6 +32,7 @@ class World:
         self.judge = Judge(self.swarm.branches, self.swarm.coordinators)
         self.network = Network(self.chance, self, GOOD)
         self.now_us = 0
+        self.begin_us = 0  #: when customers and faults begin
         self.events = 0
         self.acting = ""  #: the actor whose code runs
         self.happenings: dict[str, str] = {}  #: by key: the kind of fault or wish; in the order they happened
@@ -43,6 +44,7 @@ class World:
 
     def at(self, time_us: int, act: Callable[[], None]) -> None:
         """Do it then."""
+        assert time_us >= self.now_us, f"{time_us} is over, it is {self.now_us}"
         self._order += 1
         heapq.heappush(self._due, (time_us, self._order, act))
 

@@ -35,6 +35,7 @@ class Attempt(Struct):
     deadline_us: int
     next_us: int  #: when to send again what is unanswered, or to start the next attempt
     home_first: bool  #: ask the home branch alone until it says yes
+    is_conflicting: bool  #: elsewhere the id stands for something else: home's vote says what is told
     votes: dict[str, BranchVote]
     number: int  #: highest commit number among the votes
     refusal: Refusal | None
@@ -65,6 +66,7 @@ def new_attempt(transfer: Transfer, content: Content, txn: Txn, waiter: Waiter, 
         deadline_us=now_us + VOTE_LIMIT_US,
         next_us=0,
         home_first=False,
+        is_conflicting=False,
         votes={},
         number=0,
         refusal=None,

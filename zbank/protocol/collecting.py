@@ -80,6 +80,8 @@ class Collector:
         return _VOTED.get(vote.answer, Collector._voted_busy)(self, attempt, branch, vote, now)
 
     def _voted_yes(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
+        if attempt.is_conflicting and branch == attempt.home:
+            return Step(None, self._give_up(attempt, CONFLICTING_ID))
         if max(self._state.number, vote.number) >= MAX_COMMIT_NUMBER:
             # A decision numbered above it would be refused by every branch, and all that shares a frame with it.
             detail = f"no commit number is left above {branch}'s {vote.number}: not done; its data needs an operator"
@@ -153,6 +155,7 @@ class Collector:
         attempt.votes = {}
         attempt.number = 0
         attempt.home_first = True
+        attempt.is_conflicting = False
         attempt.next_us = now.mono_us + RETRY_US
         return Step(None, effects)
 
@@ -160,6 +163,12 @@ class Collector:
         return self._try_later(attempt, now)
 
     def _voted_conflict(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
+        """The id stands for something else there, so this txn can only end. What is told, home says: it may know what
+        became of this very transfer, and that was told before (P2, P7).
+        """
+        if branch != attempt.home and attempt.home not in attempt.votes:
+            attempt.is_conflicting = True
+            return NOTHING
         return Step(None, self._give_up(attempt, CONFLICTING_ID))
 
     def _voted_busy(self, attempt: Attempt, branch: str, vote: Vote, now: Now) -> Step:
