@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zbank.apps.chaos.connection import Link
-from zbank.apps.chaos.faults import BREAK, CALM_S, DISK_FULL, KINDS, PAUSE_LONG, Fault, moments, plan
+from zbank.apps.chaos.faults import BREAK, CALM_S, DISK_FULL, ENDS, KINDS, PAUSE_LONG, Fault, moments, plan
 from zbank.protocol.inquiry import ASK_OTHERS_AFTER_US
 
 BRANCHES = ("Mumbai", "Delhi", "Pune")
@@ -26,7 +26,28 @@ def test_no_two_faults_are_at_one_place_at_a_time(seed: int) -> None:
     faults = plan(seed, 300, BRANCHES, "Pune")
     for n, one in enumerate(faults):
         for other in faults[n + 1 :]:
-            assert other.begin_s >= one.end_s or not one.places & other.places, (one, other)
+            started_on_full = one.kind == DISK_FULL and other.kind in ENDS
+            assert other.begin_s >= one.end_s or not one.places & other.places or started_on_full, (one, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_disk_is_filled_under_an_actor_that_runs_and_that_is_ended_at_most_once_meanwhile(seed: int) -> None:
+    faults = plan(seed, 300, BRANCHES, "Pune")
+    for full in (fault for fault in faults if fault.kind == DISK_FULL):
+        others = [fault for fault in faults if fault is not full and "Pune" in fault.actors]
+        met = [fault for fault in others if fault.begin_s < full.end_s and fault.end_s > full.begin_s]
+        assert all(fault.begin_s >= full.begin_s and fault.kind in ENDS for fault in met), (full, met)
+        assert len(met) <= 1, (full, met)
+
+
+def test_over_many_seeds_an_actor_starts_on_a_full_disk() -> None:
+    started = 0
+    for seed in SEEDS:
+        faults = plan(seed, 300, BRANCHES, "Pune")
+        ends = [fault for fault in faults if fault.kind in ENDS and "Pune" in fault.actors]
+        full = [fault for fault in faults if fault.kind == DISK_FULL]
+        started += sum(disk.begin_s < end.begin_s < end.end_s < disk.end_s - 1 for disk in full for end in ends)
+    assert started >= 10
 
 
 def test_the_seed_decides() -> None:

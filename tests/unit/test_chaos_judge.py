@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,7 +180,10 @@ def fail_strangely(story: Story) -> None:
     [
         (claim_a_commit, "claimed: told committed, and not in the books"),
         (pay_what_was_aborted, "refused: told aborted (insufficient_funds), and in the books"),
-        (pay_another_amount, "less: told committed as Delhi/1001 50.00, Mumbai/1001 -50.00, posted as Delhi/1001 49.00"),
+        (
+            pay_another_amount,
+            "less: told committed as Delhi/1001 50.00, Mumbai/1001 -50.00, posted as Delhi/1001 49.00",
+        ),
         (post_one_leg_only, "clearing does not cancel, 5000 minor units are left"),
         (post_twice, "is posted twice to Mumbai/1001"),
         (pay_what_nobody_asked_for, "is in the books, and nobody asked for it"),
@@ -205,7 +209,11 @@ def test_a_statement_that_does_not_add_up_is_found() -> None:
     entry = EntryView("id", 0, "", "5.00", "6.00", "INR", "", (), 1)
     books.add(AccountView("Mumbai", "1001", "", "INR", "open", 700, 100, 0, 0), [entry])
     found = "\n".join(books.findings())
-    for text in ("holds 1.00 at rest", "the balance after id is 6.00", "the balance is 7.00, the entries say otherwise"):
+    for text in (
+        "holds 1.00 at rest",
+        "the balance after id is 6.00",
+        "the balance is 7.00, the entries say otherwise",
+    ):
         assert text in found
 
 
@@ -301,12 +309,73 @@ def test_the_command_ends_with_1_and_says_what_was_found(
 
 def test_the_page_has_everything() -> None:
     page = report(["stuck: a|b"]).to_markdown()
+    assert "| run | zbank 1, seed 7, 1 min, 3 branches |" in page
+    assert "| connections broken | 1 in mid-message |" in page
     assert "| FINDING | stuck: a\\|b |" in page
+    assert "2 kill" not in page, "the faults are listed once, in their own table"
     assert "| kill | 2 |" in page
     assert "`zbank chaos --seed 7 --minutes 1 --branches 3`" in page
 
 
-def test_a_report_that_could_not_be_written_is_told_before_anything_starts() -> None:
-    done = CliRunner().invoke(main, ["chaos", "--report", "no/such/folder/report.md"])
-    assert done.exit_code == 2
-    assert "--report: the folder of no/such/folder/report.md is not there" in done.stderr
+def test_the_text_has_the_broken_connections() -> None:
+    assert ("connections broken", "1 in mid-message") in report([]).facts()
+    assert ("faults", "2 kill") in report([]).facts()
+
+
+# --- wrong usage: nothing starts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(order: object, say: object) -> None:
+        raise AssertionError("it was started")
+
+    monkeypatch.setattr(chaos_run, "run", fail)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_nothing_starts")
+@pytest.mark.parametrize("minutes", ["nan", "NaN", "inf", "-inf", "0", "0.09", "-1", "61", "ten"])
+def test_a_time_that_is_none_is_wrong_usage(minutes: str) -> None:
+    done = CliRunner().invoke(main, ["chaos", "--minutes", minutes])
+    assert done.exit_code == 2, done.output
+    assert "--minutes" in done.stderr
+
+
+@pytest.mark.usefixtures("_nothing_starts")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no/such/report.md", "No such file or directory"),
+        ("a file/report.md", "Not a directory"),
+        ("x" * 300, "too long"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_wrong_usage(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    done = CliRunner().invoke(main, ["chaos", "--report", str(tmp_path / name)])
+    assert done.exit_code == 2, done.output
+    assert f"{name} cannot be written: " in done.stderr
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize("before", [None, "an older report"])
+def test_looking_whether_a_report_can_be_written_changes_nothing(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "report.md"
+    if before is not None:
+        file.write_text(before, "utf-8")
+    found: list[str | None] = []
+
+    def look(order: object, say: object) -> Report:
+        found.append(file.read_text("utf-8") if file.exists() else None)
+        return report([])
+
+    monkeypatch.setattr(chaos_run, "run", look)
+    with monkeypatch.context() as patched:
+        patched.setattr("signal.signal", lambda *_: None)
+        done = CliRunner().invoke(main, ["chaos", "--report", str(file)])
+    assert done.exit_code == 0
+    assert found == [before]
+    assert file.read_text("utf-8").startswith("# Chaos")

@@ -17,8 +17,9 @@ from zbank.apps.chaos.proxy import Proxy
 from zbank.apps.supervisor import describe_exit
 
 AFTERMATH_S = 2.0  #: after the last fault has ended, until a request counts as undisturbed
-MAX_ENDS = 3  #: an actor that ended by itself so often stays down, unless a fault starts it again
-FILL_EVERY_S = 0.5  #: what an actor gives back of a full disk is taken again
+MAX_ENDS = 3  #: an actor that ended by itself so often in a row stays down, unless a fault starts it again
+STEADY_S = 5.0  #: who has run so long before it ended is counted anew
+DISK_EVERY_S = 0.5  #: what an actor gives back of a full disk is taken again; a disk that was not freed is tried again
 
 Say = Callable[[str], None]
 
@@ -27,7 +28,7 @@ class Conductor:
     """Begins and ends faults, and notices who ends without having been told to."""
 
     def __init__(self, cluster: ChaosCluster, proxy: Proxy, load: Load, disk: SmallDisk | None, say: Say) -> None:
-        self.made: Counter[str] = Counter(dict.fromkeys(kinds.KINDS, 0))  #: faults, by kind
+        self.made: Counter[str] = Counter(dict.fromkeys(kinds.KINDS, 0))  #: faults that hit somebody, by kind
         self.findings: list[str] = []
         self.skipped: list[str] = []
         self._cluster = cluster
@@ -36,17 +37,21 @@ class Conductor:
         self._disk = disk
         self._say = say
         self._active: list[Fault] = []
-        self._down: set[str] = set()  # on purpose
-        self._ends: Counter[str] = Counter()  # by actor: how often it ended by itself
-        self._no_room: set[str] = set()  # down until their disk has room
-        self._filled_s = 0.0
+        self._down: set[str] = set()  # on purpose, or for good, or until their disk has room
+        self._no_room: set[str] = set()  # those among them
+        self._ends: Counter[str] = Counter()  # by actor: how often in a row it ended by itself
+        self._told: set[str] = set()  # to stop, while they ran
+        self._disk_is_full = False
+        self._disk_s = 0.0  # when it was last filled or freed, or that was tried; monotonic
 
     def begin(self, fault: Fault) -> None:
-        """Make it happen."""
+        """Make it happen. It counts when it hits somebody."""
+        self._notice_ends()  # what ended before is not the fault's doing
         self._load.calm_since_s = NEVER_S
-        self._say(fault.describe())
-        self.made[fault.kind] += 1
+        hits = not fault.actors or not self._down.issuperset(fault.actors)
+        self._say(fault.describe() + ("" if hits else ": is down already"))
         _BEGIN[fault.kind](self, fault)
+        self.made[fault.kind] += hits and (fault.kind != kinds.DISK_FULL or self._disk_is_full)
         if fault.lasts_s:
             self._active.append(fault)
         else:
@@ -71,41 +76,49 @@ class Conductor:
     def tick(self) -> None:
         """To be called ten times a second. An actor that ended by itself is a finding, and is started again."""
         self._proxy.check()
+        self._notice_ends()
+        self._see_to_disk()
+
+    @property
+    def down(self) -> set[str]:
+        """Actors that do not run, which is known and judged already."""
+        return set(self._down)
+
+    def _notice_ends(self) -> None:
         for name in self._cluster.actors:
             code = self._cluster.exit_code(name)
-            if code is not None and name not in self._down and self._cluster.had_no_room(name):
+            if code is None or name in self._down:
+                continue
+            if self._cluster.had_no_room(name):
                 self._say(f"{name} cannot start: its disk is full")
                 self._down.add(name)
                 self._no_room.add(name)
-            elif code is not None and name not in self._down:
-                ended = f"{name} ended by itself ({describe_exit(code)}): {self._cluster.last_lines(name)}"
-                self._say(ended)
-                self.findings.append(ended)
-                self._ends[name] += 1
-                if self._ends[name] < MAX_ENDS:
-                    self._cluster.start(name)
-                else:
-                    self._down.add(name)
-        full = any(fault.kind == kinds.DISK_FULL for fault in self._active)
-        if not full:
-            for name in self._no_room:
+                continue
+            self._find(f"{name} ended by itself ({describe_exit(code)}): {self._cluster.last_lines(name)}")
+            self._ends[name] = 1 if self._cluster.age_s(name) >= STEADY_S else self._ends[name] + 1
+            if self._ends[name] < MAX_ENDS:
                 self._cluster.start(name)
-            self._down -= self._no_room
-            self._no_room.clear()
-        if full and time.monotonic() >= self._filled_s + FILL_EVERY_S:
-            self._fill()
+            else:
+                self._down.add(name)
+
+    def _find(self, finding: str) -> None:
+        self._say(finding)
+        self.findings.append(finding)
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def _kill(self, fault: Fault) -> None:
-        self._down.update(fault.actors)
+        self._take_down(fault)
         for name in fault.actors:
             self._cluster.send(name, signal.SIGKILL)
         for name in fault.actors:
             self._cluster.kill(name)
 
+    def _take_down(self, fault: Fault) -> None:
+        self._down.update(fault.actors)
+        self._no_room.difference_update(fault.actors)  # the end of the fault starts them, not room on the disk
+
     def _start(self, fault: Fault) -> None:
-        self._no_room.difference_update(fault.actors)
         for name in fault.actors:
             self._cluster.start(name)
         self._down.difference_update(fault.actors)
@@ -119,15 +132,17 @@ class Conductor:
             self._cluster.send(name, signal.SIGCONT)
 
     def _stop(self, fault: Fault) -> None:
-        self._down.update(fault.actors)
-        for name in fault.actors:
+        told = set(fault.actors) - self._down  # who was down already has ended some other way
+        self._told |= told
+        self._take_down(fault)
+        for name in told:
             self._cluster.terminate(name)
 
     def _start_again(self, fault: Fault) -> None:
-        for name in fault.actors:
+        for name in self._told.intersection(fault.actors):
             for finding in self._cluster.wait_end(name):
-                self._say(finding)
-                self.findings.append(finding)
+                self._find(finding)
+        self._told.difference_update(fault.actors)
         self._start(fault)
 
     # --- links --------------------------------------------------------------------------------------------------------
@@ -156,21 +171,40 @@ class Conductor:
 
     # --- the disk -----------------------------------------------------------------------------------------------------
 
-    def _fill_first(self, _fault: Fault) -> None:
-        self._fill()
-
-    def _fill(self) -> None:
+    def _fill(self, _fault: Fault) -> None:
         assert self._disk is not None
-        self._filled_s = time.monotonic()
+        self._disk_is_full |= self._try(self._disk.fill)
+
+    def _free(self, _fault: Fault | None = None) -> None:
+        assert self._disk is not None
+        self._disk_is_full = not self._try(self._disk.free)
+
+    def _try(self, change: Callable[[], None]) -> bool:
+        """Change the disk. Where that does not work the report says so: it is no finding about the bank."""
+        self._disk_s = time.monotonic()
         try:
-            self._disk.fill()
+            change()
         except NoDisk as error:
-            self._say(f"the disk {error.detail}")
-            self.skipped.append(f"a full disk: {error.detail}")
+            reason = f"a full disk: {error.detail}"
+            if reason not in self.skipped:
+                self._say(f"the disk {error.detail}")
+                self.skipped.append(reason)
+            return False
+        return True
 
-    def _free(self, _fault: Fault) -> None:
-        assert self._disk is not None
-        self._disk.free()
+    def _see_to_disk(self) -> None:
+        """Keep it full as long as that is to be; then start those that waited for room."""
+        is_due = time.monotonic() >= self._disk_s + DISK_EVERY_S
+        fault = next((fault for fault in self._active if fault.kind == kinds.DISK_FULL), None)
+        if fault is not None and is_due:
+            self._fill(fault)
+        elif fault is None and self._disk_is_full and is_due:
+            self._free()
+        if not self._disk_is_full:
+            for name in self._no_room:
+                self._cluster.start(name)
+            self._down -= self._no_room
+            self._no_room.clear()
 
 
 def _link(fault: Fault) -> Link:
@@ -189,7 +223,7 @@ _BEGIN: dict[str, Callable[[Conductor, Fault], None]] = {
     kinds.DELAY: Conductor._delay,
     kinds.BURSTS: Conductor._make_bursts,
     kinds.BREAK: Conductor._break,
-    kinds.DISK_FULL: Conductor._fill_first,
+    kinds.DISK_FULL: Conductor._fill,
 }
 _END: dict[str, Callable[[Conductor, Fault], None]] = {
     kinds.KILL: Conductor._start,

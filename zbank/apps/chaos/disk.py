@@ -30,7 +30,11 @@ class SmallDisk:
             raise NoDisk("not root")
         self.place = place
         place.mkdir()
-        problem = self._mount(f"size={ROOMY_BYTES}", "zbank-chaos")
+        try:
+            problem = self._mount(f"size={ROOMY_BYTES}", "zbank-chaos")
+        except BaseException:  # told to stop in that moment
+            self.close()
+            raise
         if problem:
             place.rmdir()
             raise NoDisk(f"cannot mount: {problem}")

@@ -46,6 +46,7 @@ class Load:
         self.latencies_s = array("d")  #: of the requests that were answered by an outcome
         self.calm_latencies_s = array("d")  #: of those among them that no fault disturbed
         self.calm_since_s = NEVER_S  #: monotonic; set by who makes the faults: what begins later is undisturbed
+        self.stage = "moving money"  #: what it does just now
         self._client = client
         self._branches = tuple(branches)
         self._places = [f"{branch}/{number}" for branch in branches for number, _ in PRELOAD]
@@ -153,7 +154,9 @@ class Load:
 
     def settle(self, limit_s: float = SETTLE_LIMIT_S) -> None:
         """Stop, and ask for every id again until each has an outcome, or the time is over: told twice, it is the same."""
+        self.stage = "waiting for the last answers"
         self.stop()
+        self.stage = "asking for every transfer again"
         ask = [*self._ids]
         end_s = time.monotonic() + limit_s
         while ask:
@@ -175,7 +178,9 @@ class Load:
         findings: list[str] = []
         try:
             self.settle()
+            self.stage = "waiting until the bank is at rest"
             findings += (f"not at rest: {reason}" for reason in wait_at_rest(self._client, 1 + len(self._branches)))
+            self.stage = "reading the books"
             findings += judge_books(self.history, read_books(self._client), others)
         except ZbankError as error:
             findings.append(f"the bank cannot be judged: {error.detail}")
@@ -189,12 +194,17 @@ class RequestLost(ZbankError):
 
 
 def wait_at_rest(client: Client, count: int, limit_s: float = SETTLE_LIMIT_S) -> list[str]:
-    """Wait until all `count` actors are there with nothing in flight, in doubt or alarming; [], or why it is not so."""
+    """Wait until all `count` actors are there with nothing in flight, in doubt or alarming; [], or why it is not so.
+
+    Raises ClientClosed.
+    """
     reasons: list[str] = []
 
     def at_rest() -> bool:
         try:
             reasons[:] = unrest(client.status(), count)
+        except ClientClosed:
+            raise
         except ZbankError as error:
             reasons[:] = [error.detail]
         return not reasons

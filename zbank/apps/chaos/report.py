@@ -45,8 +45,16 @@ class Report:
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Names and values for a person."""
-        yield "run", f"zbank {self.version}, seed {self.seed}, {self.minutes:g} min, {self.branches} branches"
+        yield "run", self._run
         yield "faults", _counts(self.faults)
+        yield from self._facts_after_faults()
+
+    @property
+    def _run(self) -> str:
+        return f"zbank {self.version}, seed {self.seed}, {self.minutes:g} min, {self.branches} branches"
+
+    def _facts_after_faults(self) -> Iterator[tuple[str, str]]:
+        yield "connections broken", f"{self.connections_broken:,} in mid-message"
         yield from (("skipped", reason) for reason in self.skipped)
         yield "transfers", _counts(self.transfers)
         yield "other answers", _counts(self.not_outcomes) or "none"
@@ -62,13 +70,14 @@ class Report:
 
     def to_markdown(self) -> str:
         """A page for people."""
+        facts = [("run", self._run), *self._facts_after_faults()]  # the faults have a table of their own
         lines = [
             "# Chaos",
             "",
             f"`zbank chaos --seed {self.seed} --minutes {self.minutes:g} --branches {self.branches}`",
             "",
         ]
-        lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in self.facts())]
+        lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts)]
         lines += [
             "",
             "| fault | times |",

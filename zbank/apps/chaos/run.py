@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +49,16 @@ class Order:
 
 
 def run(order: Order, say: Say) -> Report:
-    """Do it; `say` gets each line of progress. Raises CannotStart, OSError; what the bank does wrong is in the report."""
+    """Do it; `say` gets each line of progress. Raises CannotStart, OSError; what the bank does wrong is in the report.
+
+    Whatever it raises, nothing is left, unless it was ordered to keep the folder.
+    """
     folder = Path(tempfile.mkdtemp(prefix="zbank-chaos-"))
     try:
         report = _run_in(folder, order, say)
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        if not order.keep:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     if report.findings or order.keep:
         report.directory = str(folder)
@@ -70,7 +76,7 @@ def _run_in(folder: Path, order: Order, say: Say) -> Report:
         client = stack.enter_context(
             Client(cluster.endpoint(COORDINATOR_NAME), cluster=CLUSTER_NAME, timeout_s=TIMEOUT_S)
         )
-        _start(cluster, client)
+        _start(cluster, client, order.keep)
         say(f"started {len(cluster.actors)} processes, data and logs in {folder}")
         load = Load(client, cluster.branches, order.seed, in_flight=IN_FLIGHT, timeout_s=TIMEOUT_S)
         begun_s = load.calm_since_s = time.monotonic()
@@ -84,10 +90,9 @@ def _run_in(folder: Path, order: Order, say: Say) -> Report:
             conductor, load, plan(order.seed, order.minutes * 60, order.names, disk_of), order.minutes * 60, say_when
         )
         say_when("all is mended: waiting until every transfer has its outcome and the bank is at rest")
-        findings = load.judge()
-        conductor.tick()  # who ended in the meantime?
-        say_when("stopping all, and checking every file")
-        findings = conductor.findings + findings + cluster.verify()
+        findings = _judge(load, conductor, say_when)
+        say_when("stopping all")
+        findings = conductor.findings + findings + cluster.verify(conductor.down, say_when)
         if disk and (findings or order.keep):
             _save(folder, cluster, disk_of)
         return _report(order, load, conductor, proxy, findings, skipped)
@@ -104,17 +109,45 @@ def _small_disk(folder: Path, cluster: ChaosCluster, stack: ExitStack) -> tuple[
     return disk, []
 
 
-def _start(cluster: ChaosCluster, client: Client) -> None:
+def _start(cluster: ChaosCluster, client: Client, keep: bool) -> None:
+    """Raises CannotStart, at once when an actor ends: nothing is broken yet, so there is nothing to wait for."""
     for name in cluster.actors:
         cluster.start(name)
-    reasons = wait_at_rest(client, len(cluster.actors), START_LIMIT_S)
+    waiting = _in_background(lambda: wait_at_rest(client, len(cluster.actors), START_LIMIT_S))
+    while not waiting.done() and not cluster.ended():
+        wait([waiting], TICK_S)
+    reasons = cluster.ended() or waiting.result()
     if reasons:
-        ended = [
-            f"{name}: {cluster.last_lines(name)}" for name in cluster.actors if cluster.exit_code(name) is not None
-        ]
-        raise CannotStart(
-            f"the cluster does not come up: {'; '.join([*reasons, *ended])}; logs are in {cluster.folder}"
-        )
+        where = f"logs are in {cluster.folder}" if keep else "with --keep the logs stay"
+        raise CannotStart(f"the cluster does not come up: {'; '.join(reasons)}; {where}")
+
+
+def _judge(load: Load, conductor: Conductor, say_when: Say) -> list[str]:
+    """What the judge finds; it takes its time, so there is word of it now and then."""
+    judging = _in_background(load.judge)
+    status_s = time.monotonic()
+    while not judging.done():
+        conductor.tick()  # nobody may end in this time either
+        if time.monotonic() >= status_s + STATUS_EVERY_S:
+            say_when(f"{load.stage}: {load.history.open_count:,} transfers are not known yet")
+            status_s = time.monotonic()
+        wait([judging], TICK_S)
+    conductor.tick()
+    return judging.result()
+
+
+def _in_background(work: Callable[[], list[str]]) -> Future[list[str]]:
+    """Let a thread do it. It ends with the process, so that nobody who tells that to stop has to wait."""
+    future: Future[list[str]] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return future
 
 
 def _break(conductor: Conductor, load: Load, schedule: Sequence[Fault], seconds: float, say_when: Say) -> None:
