@@ -31,7 +31,7 @@ sim: .venv/installed-dev  ## the simulated bank, standard run: lost messages, cr
 sim-long: .venv/installed-dev  ## the same with seeds that were not played before, for MINUTES=5
 	.venv/bin/python -m tests.simulation --minutes $(MINUTES)
 
-fuzz: .venv/installed-fuzz  ## look for bytes that crash the decoders or the actors, for MINUTES=5
+fuzz: .venv/installed-fuzz  ## look for bytes that crash the decoders or the actors, for MINUTES=5 in all: three targets share them
 	.venv/bin/python -m tests.fuzz.atheris_target --minutes $(MINUTES)
 
 berka: .venv/installed  ## replay a real bank's movements and compare every balance

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,6 +122,8 @@ def test_every_drill_goes_as_it_says(bank: Cluster, launcher: Launcher, name: st
 
     known = {one["actor"]: " ".join(row["kind"] for row in one["rows"]) for one in steps[-1]["known"]}
     assert known == expected.kinds
+    numbers = [step["number"] for step in steps if step.get("number") is not None]
+    assert numbers == list(range(1, steps_by_drill(bank)[name] + 1))
     for actor in expected.crashed:
         launcher.wait_for(f"{actor} is started again")
         assert launcher.pids()[actor] != pids[actor], "a real crash"
@@ -128,10 +131,16 @@ def test_every_drill_goes_as_it_says(bank: Cluster, launcher: Launcher, name: st
 
 
 def test_all_drills_are_listed_and_tested(bank: Cluster) -> None:
-    listed = [json.loads(line)["name"] for line in bank.cli("drill", "list", "--json").stdout.splitlines()]
+    listed = steps_by_drill(bank)
     assert set(listed) == set(EXPECTED)
     table = bank.cli("drill", "list").stdout
     assert all(name in table for name in listed)
+
+
+def steps_by_drill(bank: Cluster) -> dict[str, int]:
+    """How many steps each drill has, as the list says."""
+    listed = (json.loads(line) for line in bank.cli("drill", "list", "--json").stdout.splitlines())
+    return {one["name"]: one["steps"] for one in listed}
 
 
 def test_the_launcher_tells_of_them(launcher: Launcher) -> None:
@@ -257,15 +266,33 @@ def test_a_drill_that_goes_otherwise_says_what_happened_instead(bank: Cluster, b
     check_at_rest(bank)
 
 
-def test_without_money_it_says_so(bank: Cluster) -> None:
-    left = balances(bank)[0]
-    assert bank.cli("withdraw", PAYER, str(left - 5)).returncode == 0
+@contextmanager
+def emptied(bank: Cluster, account: str) -> Iterator[None]:
+    """An account without money, which gets it back."""
+    with bank.client() as client:
+        left = client.balance(account)
+    assert bank.cli("withdraw", account, left).returncode == 0
     try:
-        done = bank.cli("drill", "run", "all-goes-well")
-        assert (done.returncode, done.stdout) == (1, "")
-        assert f"{PAYER} has 5.00 INR left, this drill needs 10.00: pay some in with: zbank deposit" in done.stderr
+        yield
     finally:
-        assert bank.cli("deposit", PAYER, str(left - 5)).returncode == 0
+        assert bank.cli("deposit", account, left).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("drill", "account", "needed"), [("all-goes-well", PAYER, "10.00"), ("branch-cut-off", PAYEE, "1.00")]
+)
+def test_without_money_it_says_so(bank: Cluster, drill: str, account: str, needed: str) -> None:
+    with emptied(bank, account):
+        done = bank.cli("drill", "run", drill)
+    assert (done.returncode, done.stdout) == (1, "")
+    says = f"{account} has 0.00 INR left, this drill needs {needed}: pay some in with: zbank deposit {account} 1000"
+    assert says in done.stderr
+
+
+def test_to_be_refused_takes_no_money(bank: Cluster) -> None:
+    with emptied(bank, PAYER):
+        *_, result = play(bank, "no-money")
+    assert (result["outcome"], result["ok"]) == ("aborted", True)
 
 
 def test_a_terminal_shows_what_the_readme_shows(bank: Cluster) -> None:

@@ -9,12 +9,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Container, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
 import msgspec
 
+from tests.simulation.bugs import all_bugs
 from tests.simulation.judge import Violation
 from tests.simulation.run import Result, play
 from tests.simulation.sometimes import STANDARD_SEEDS, Situation, missing
@@ -82,10 +83,11 @@ def _time_limit(limit_s: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left_s - (time.monotonic() - started_s)))
 
 
-def results(start: int, seeds: int | None, workers: int, end_s: float | None) -> Iterator[Result]:
+def results(start: int, seeds: int | None, workers: int, end_s: float | None, planted: str = "") -> Iterator[Result]:
     """Play seeds from `start` on: so many, or (None) until the monotonic clock shows `end_s`. Results in seed order.
 
-    Raises concurrent.futures.process.BrokenProcessPool when a worker dies.
+    A bug that is planted in this process is named, for the workers to plant it too. Raises
+    concurrent.futures.process.BrokenProcessPool when a worker dies.
     """
     wanted = itertools.count(start) if seeds is None else iter(range(start, start + seeds))
     if end_s is not None:
@@ -94,7 +96,7 @@ def results(start: int, seeds: int | None, workers: int, end_s: float | None) ->
         yield from (_result(seed) for seed in wanted)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (planted,)) as pool:
         under_way: deque[Future[Any]] = deque()
         try:
             for seed in wanted:
@@ -108,8 +110,10 @@ def results(start: int, seeds: int | None, workers: int, end_s: float | None) ->
                 future.cancel()
 
 
-def _begin() -> None:
+def _begin(planted: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the one who gives the seeds, and that ends the workers
+    if planted:
+        all_bugs()[planted].plant(ExitStack())  # for as long as this process lives
 
 
 def _result(seed: int) -> Result:

@@ -56,6 +56,7 @@ class Summary(msgspec.Struct):
     violations: dict[int, str]  #: by seed
     failures: list[Failure]  #: of those the first of each rule, looked into
     stopped: str = ""  #: why not all seeds were played
+    planted: str = ""  #: the name of the bug that was put in
 
     @property
     def passed(self) -> bool:
@@ -76,9 +77,10 @@ class Summary(msgspec.Struct):
         count = len(totals.missing)
         if not self.passed:
             return f"FAIL: {played}, nothing broken, but {count} situations not met, which {STANDARD_SEEDS} seeds must meet"
+        passed = f"PASS: {played}, nothing broken{', the planted bug not found' if self.planted else ''}"
         if count:
-            return f"PASS: {played}, nothing broken ({count} situations not met: so few seeds need not meet all)"
-        return f"PASS: {played}, nothing broken, every situation met"
+            return f"{passed} ({count} situations not met: so few seeds need not meet all)"
+        return f"{passed}, every situation met"
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -106,20 +108,21 @@ def commit(root: Path) -> str:
         return ""
 
 
-def command(seed: int, *, without: Iterable[str] = (), only: Iterable[str] = ()) -> str:
-    """What to type to play this seed again."""
+def command(seed: int, *, planted: str = "", without: Iterable[str] = (), only: Iterable[str] = ()) -> str:
+    """What to type to play this seed again, with the bug of that name planted."""
     python = sys.executable
     if Path(python).is_relative_to(Path.cwd()):
         python = os.path.relpath(python)
     words = [python, "-m", "tests.simulation", "--replay", str(seed)]
-    for option, keys in (("--without", without), ("--only", only)):
+    plants = (planted,) if planted else ()
+    for option, keys in (("--plant", plants), ("--without", without), ("--only", only)):
         for key in keys:
             words += [option, key]
     return shlex.join(words)
 
 
-def failure(result: Result, again: str, shrunk: Shrunk) -> Failure:
-    """All that is known of a failed run; `again` is the command that plays it again."""
+def failure(result: Result, again: str, shrunk: Shrunk, planted: str = "") -> Failure:
+    """All that is known of a failed run; `again` is the command that plays it again, `planted` a bug's name."""
     marked = trace.named(shrunk.violation)
     return Failure(
         seed=result.seed,
@@ -127,7 +130,7 @@ def failure(result: Result, again: str, shrunk: Shrunk) -> Failure:
         command=again,
         left=shrunk.happenings,
         left_violation=shrunk.violation,
-        left_command=command(result.seed, only=shrunk.happenings or (NOTHING,)),
+        left_command=command(result.seed, planted=planted, only=shrunk.happenings or (NOTHING,)),
         runs=shrunk.runs,
         is_smallest=shrunk.is_smallest,
         trace=trace.sparse(trace.lines(shrunk.world.trace, marked))[-TRACE_LINES:],
@@ -173,6 +176,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     totals = summary.totals
     code = summary.commit
     yield f"zbank simulated{_at(code)}: seeds from {summary.start}, {summary.workers} at a time, {duration(summary.real_s)}"
+    yield from _planted(summary.planted)
     yield ""
     busy_s, real_s = totals.busy_s or 1, summary.real_s or 1
     yield _fact(
@@ -198,6 +202,11 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         for seed, violation in summary.violations.items():
             yield from textwrap.wrap(f"seed {seed}: {violation}", WIDTH, initial_indent="  ", subsequent_indent=" " * 6)
     yield from ("", summary.verdict)
+
+
+def _planted(name: str) -> Iterator[str]:
+    if name:
+        yield from _wrapped("planted", name)
 
 
 def _fact(name: str, value: int, more: str) -> str:
@@ -247,10 +256,11 @@ def _matrix(title: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, 
         yield f"  {name:16}{''.join(f'{row.get(column, 0):>12,}' for column in columns)}"
 
 
-def replay_lines(result: Result, swarm: Swarm, digest: str, code: str) -> Iterator[str]:
+def replay_lines(result: Result, swarm: Swarm, digest: str, code: str, planted: str = "") -> Iterator[str]:
     """One seed, played alone."""
     counts = f"{result.events:,} events, {result.frames:,} frames, {duration(result.virtual_s)} of virtual time"
     yield f"seed {result.seed}{_at(code)}: {counts}"
+    yield from textwrap.wrap(f"{'planted':15}{planted}", WIDTH, initial_indent="  ") if planted else ()
     for name, value in msgspec.structs.asdict(swarm).items():
         shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         if isinstance(value, Mapping):

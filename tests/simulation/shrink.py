@@ -32,6 +32,18 @@ class AllBut(Container[str]):
         return key not in self._kept
 
 
+class Noting(Container[str]):
+    """The same keys as another container; notes which keys were asked for, as each is that is about to happen."""
+
+    def __init__(self, keys: Container[str]) -> None:
+        self._keys = keys
+        self.asked: set[str] = set()
+
+    def __contains__(self, key: Any) -> bool:
+        self.asked.add(key)
+        return key in self._keys
+
+
 class Shrunk(NamedTuple):
     """The smallest failing run that was found."""
 

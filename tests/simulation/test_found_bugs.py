@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation import planted_branch, planted_turn
-from tests.simulation.planted import BUGS
+from tests.simulation.bugs import all_bugs
 from tests.simulation.run import play
 
 #: by planted bug: the seed, and what a violation says
@@ -22,9 +21,7 @@ FOUND = {
 
 @pytest.mark.parametrize("name", FOUND)
 def test_its_seed_fails_with_the_bug_and_not_without(name: str) -> None:
-    assert {planted_branch, planted_turn}, "they fill the table"
     seed, says = FOUND[name]
     assert play(seed)[0].violation == ""
-    (bug,) = (bug for bug in BUGS if bug.name == name)
-    with bug.planted():
+    with all_bugs()[name].planted():
         assert says in play(seed)[0].violation

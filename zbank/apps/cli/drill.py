@@ -44,11 +44,11 @@ def list_(as_json: bool) -> int:
 
     if as_json:
         for story in DRILLS.values():
-            emit_json_line({"name": story.name, "title": story.title, "steps": len(story.steps)})
+            emit_json_line({"name": story.name, "title": story.title, "steps": story.count})
         return EXIT_DONE
     show_table(
         (Column("name"), Column("what happens", fold=True), Column("steps", right=True)),
-        ((story.name, story.title, str(len(story.steps))) for story in DRILLS.values()),
+        ((story.name, story.title, str(story.count)) for story in DRILLS.values()),
     )
     return EXIT_DONE
 

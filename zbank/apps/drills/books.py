@@ -45,10 +45,15 @@ class Accounts(Struct, frozen=True):
     zero: str  #: how no money at all is written
 
     @property
+    def on_its_way(self) -> bool:
+        """Some money has left a branch and not arrived at another."""
+        return self.clearing_sum != self.zero
+
+    @property
     def exact(self) -> bool:
         """Everything is as it must be, to the last minor unit."""
         right = all(line.after == line.should_be for line in self.lines)
-        return right and self.clearing_sum == self.zero and not self.in_flight and not self.in_doubt
+        return right and not self.on_its_way and not self.in_flight and not self.in_doubt
 
 
 class Scene:
@@ -65,15 +70,22 @@ class Scene:
         self.usual_minor = USUAL_WHOLE * 10**self.money.exponent
         self._watched = [self.payer, f"{self.other.name}/{PAYER}", f"{self.other.name}/{RECEIVER}"]
         self._before = {account: self._balance(account) for account in self._watched}
-        available = bank.account(self.payer).available_minor
-        self.amount_minor = available + self.usual_minor if drill.too_much else self.usual_minor
-        needed_minor = max(drill.moved, 1) * self.usual_minor
-        if available < needed_minor:
-            raise DrillFault(
-                f"{self.payer} has {self.text(available)} {self.money.code} left, this drill needs "
-                f"{self.text(needed_minor)}: pay some in with: zbank deposit {self.payer} 1000"
-            )
+        self._local_minor = LOCAL_WHOLE * 10**self.money.exponent
+        self.amount_minor = self.usual_minor
+        if drill.too_much:
+            self.amount_minor += bank.account(self.payer).available_minor
+        else:
+            self._check_money(self.payer, max(drill.moved, 1) * self.usual_minor)
+        self._check_money(f"{self.other.name}/{RECEIVER}", drill.moved_locally * self._local_minor)
         self._ids = {what: new_id() for what in ("first", SECOND, LOCAL)}
+
+    def _check_money(self, account: str, needed_minor: int) -> None:
+        available_minor = self._bank.account(account).available_minor
+        if available_minor < needed_minor:
+            raise DrillFault(
+                f"{account} has {self.text(available_minor)} {self.money.code} left, this drill needs "
+                f"{self.text(needed_minor)}: pay some in with: zbank deposit {account} 1000"
+            )
 
     def text(self, minor: int) -> str:
         """Decimal text."""
@@ -91,7 +103,7 @@ class Scene:
         """A transfer of the play; the same each time."""
         memo = f"drill {self._drill.name}"
         if what == LOCAL:
-            minor = LOCAL_WHOLE * 10**self.money.exponent
+            minor = self._local_minor
             sides = (Leg(self.other.name, RECEIVER, -minor), Leg(self.other.name, PAYER, minor))
         else:
             minor = {SECOND: self.usual_minor, OTHER_CONTENT: 2 * self.amount_minor}.get(what, self.amount_minor)
@@ -115,7 +127,7 @@ class Scene:
         """The books now, and what they should be."""
         drill = self._drill
         moved_minor = drill.moved * self.usual_minor
-        local_minor = drill.moved_locally * LOCAL_WHOLE * 10**self.money.exponent
+        local_minor = drill.moved_locally * self._local_minor
         changes = dict(zip(self._watched, (-moved_minor, local_minor, moved_minor - local_minor), strict=True))
         lines = tuple(
             Line(

@@ -82,14 +82,20 @@ class Player:
         )
         number = 0
         for step in drill.steps:
-            number += not isinstance(step, script.Look)
+            looks = isinstance(step, script.Look)
+            number += not looks
             if step.before:
                 yield Announced(self._told(step.before))
             marks, known = self._do(step)
             yield Shown(
-                number, type(step).__name__.lower(), tuple(marks), self._told(step.text), step.rule, tuple(known)
+                None if looks else number,
+                type(step).__name__.lower(),
+                tuple(marks),
+                self._told(step.text),
+                step.rule,
+                tuple(known),
             )
-        yield from self._end(number + 1)
+        yield from self._end()
 
     def _told(self, text: str) -> str:
         return text.format_map(self._words)
@@ -103,7 +109,7 @@ class Player:
             marks = _DO[type(step)](self, step)
         return [*self._news(), *marks], known
 
-    def _end(self, number: int) -> Iterator[Telling]:
+    def _end(self) -> Iterator[Telling]:
         """Open all gates, wait until nothing is under way, and check the books."""
         marks = self._open()
         self._conductor.say_all(Thaw())
@@ -112,7 +118,7 @@ class Player:
         marks += self._news()
         known = tuple(self._look())
         text = "All gates are open, time goes on: what was still under way arrives." if marks else ""
-        yield Shown(number, REST, tuple(marks), text, "", known)
+        yield Shown(None, REST, tuple(marks), text, "", known)
         accounts = self._scene.accounts()
         outcome = self._scene.outcome()
         ok = accounts.exact and outcome == self._drill.outcome

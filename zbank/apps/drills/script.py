@@ -119,4 +119,9 @@ class Drill(Struct, frozen=True, kw_only=True):
     too_much: bool = False  #: more than the payer has
     payee: str = "1002"  #: account number at `other`
     moved: int = 1  #: times the usual amount has left the payer for the payee in the end
-    moved_locally: int = 0  #: times the usual amount has gone from `other`/1002 to `other`/1001
+    moved_locally: int = 0  #: times the small amount has gone from `other`/1002 to `other`/1001
+
+    @property
+    def count(self) -> int:
+        """How many steps it has. To look is none: nothing happens."""
+        return sum(not isinstance(step, Look) for step in self.steps)

@@ -56,7 +56,7 @@ class Beginning(Struct, frozen=True, tag="drill", tag_field="what"):
 class Shown(Struct, frozen=True, tag="step", tag_field="what"):
     """What came of one step."""
 
-    number: int  #: 1, 2, 3, …; a look has that of the step before
+    number: int | None  #: 1, 2, 3, …; None of a look, and of the rest, which happens by itself
     step: str  #: its kind
     marks: tuple[Mark, ...]
     text: str

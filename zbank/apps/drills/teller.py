@@ -71,7 +71,7 @@ class Teller:
             return
         if told.marks:
             self._console.print(self._picture.pause())
-        for line in self._picture.lines(str(told.number), told.marks):
+        for line in self._picture.lines(_number(told), told.marks):
             self._console.print(line)
         if told.text:
             self._words(told.text, rule=f"[{told.rule}]" if told.rule else "")
@@ -111,7 +111,7 @@ class Teller:
         picture = self._draw(self._beginning.places)
         self._console.print(picture.heading())
         for step in self._steps:
-            for line in picture.lines(str(step.number), step.marks):
+            for line in picture.lines(_number(step), step.marks):
                 self._console.print(line)
         self._console.print()
         self._console.print(Rule(Text("The end", "bold"), align="left", style="dim"))
@@ -131,7 +131,8 @@ class Teller:
             text = f"{line.account:<20} {line.before:>12} → {line.after:>12} {accounts.currency}"
             self._words(text + ("" if right else f", and it should be {line.should_be}"), _style(right))
         clearing = ", ".join(f"{name} {amount}" for name, amount in accounts.clearing)
-        self._words(f"clearing  {clearing}; together {accounts.clearing_sum}: that much is on its way", hanging=10)
+        what = "that much is on its way" if accounts.on_its_way else "nothing is on its way"
+        self._words(f"clearing  {clearing}; together {accounts.clearing_sum}: {what}", hanging=10)
         if accounts.in_flight or accounts.in_doubt:
             self._words(
                 f"{accounts.in_flight} transfers are under way, {accounts.in_doubt} are in doubt: drills are for a bank that "
@@ -144,6 +145,10 @@ class Teller:
             )
         else:
             self._words("The books are NOT as they should be.", "bold red")
+
+
+def _number(step: Shown) -> str:
+    return "" if step.number is None else str(step.number)
 
 
 def _style(right: bool) -> str:
