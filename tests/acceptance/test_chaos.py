@@ -96,7 +96,7 @@ def test_told_to_stop_it_leaves_nothing_behind(tmp_path: Path, number: signal.Si
         process.communicate(timeout=30)
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in left), what="the end of all processes")
     if number == signal.SIGKILL:  # then nothing but the kernel can clean up
-        for disk in tmp_path.glob("*/disk"):
+        for disk in list(tmp_path.glob("*/disk")):
             subprocess.run(["umount", "--lazy", str(disk)], capture_output=True, check=False)
         return
     assert process.returncode == 130
@@ -164,4 +164,4 @@ def test_a_small_disk_fills_and_frees(tmp_path: Path) -> None:
         assert file.read_bytes() == bytes(1 << 20)
     finally:
         disk.close()
-    assert not any((tmp_path / "disk").iterdir())
+    assert list((tmp_path / "disk").iterdir()) == []
