@@ -5,6 +5,7 @@ One of the three modules that may read randomness or the wall clock (with `clock
 
 from __future__ import annotations
 
+import secrets
 import uuid
 
 import uuid_utils
@@ -13,12 +14,18 @@ from zbank.errors import InvalidInput
 
 ID_BYTES = 16
 MAX_KEY_CHARS = 255
+SECRET_PREFIX = "zbank_"  #: so that one which leaks is known for what it is
 _KEY_NAMESPACE = uuid.UUID("5ad2a1fe-7e2b-5c0a-9a6e-1f0c36f3a3d1")  # zbank's own, fixed for good: changing it forgets keys
 
 
 def new_id() -> bytes:
     """A fresh time-ordered id, 16 bytes (UUIDv7)."""
     return uuid_utils.uuid7().bytes
+
+
+def new_secret() -> str:
+    """A fresh secret of 256 bits, as text that is safe in a header."""
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def id_from_key(key: str, caller: str = "") -> bytes:

@@ -296,7 +296,7 @@ class Play:
         portrait = _small(state)
         portrait["settled"] = {id: asdict(row) for id, row in settled.items()}
         if isinstance(state, BranchState):
-            accounts = {account.number: account for account in store.accounts_page("", 1000)} | state.book.accounts
+            accounts = {account.number: account for account in store.pages.accounts("", 1000)} | state.book.accounts
             portrait["accounts"] = {number: asdict(account) for number, account in accounts.items()}
             portrait["tombstones"] = store.load_tombstones(self.txns) | (state.tombstones & self.txns)
         return portrait

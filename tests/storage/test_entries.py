@@ -40,7 +40,7 @@ def _walk(store: JournalStore, newest_first: bool, limit: int) -> list[Line]:
     lines: list[Line] = []
     cursor = ""
     while True:
-        page, cursor = store.entries_page("1001", newest_first=newest_first, cursor=cursor, limit=limit)
+        page, cursor = store.pages.entries("1001", newest_first=newest_first, cursor=cursor, limit=limit)
         assert len(page) <= limit
         assert len(cursor) <= 64
         lines += page
@@ -61,7 +61,7 @@ def test_all_pages_together_are_the_history(
 
 def test_a_line_has_time_id_and_content(filled: tuple[JournalStore, list[EntryRow]]) -> None:
     store, _ = filled
-    page, _ = store.entries_page("1001", newest_first=True, cursor="", limit=3)
+    page, _ = store.pages.entries("1001", newest_first=True, cursor="", limit=3)
     entry, at_us, id, source = page[2]
     row = store.row(ROWS - 1)
     assert row is not None
@@ -73,17 +73,17 @@ def test_a_line_has_time_id_and_content(filled: tuple[JournalStore, list[EntryRo
 def test_new_entries_do_not_disturb_a_reader(tmp_path: Path) -> None:
     with opened(tmp_path / "a.db") as store:
         entries = _post_entries(store, 10)
-        backward, backward_cursor = store.entries_page("1001", newest_first=True, cursor="", limit=5)
-        forward, forward_cursor = store.entries_page("1001", newest_first=False, cursor="", limit=5)
+        backward, backward_cursor = store.pages.entries("1001", newest_first=True, cursor="", limit=5)
+        forward, forward_cursor = store.pages.entries("1001", newest_first=False, cursor="", limit=5)
         entries_after = entries + _post_entries(store, 3)
-        backward += store.entries_page("1001", newest_first=True, cursor=backward_cursor, limit=100)[0]
-        forward += store.entries_page("1001", newest_first=False, cursor=forward_cursor, limit=100)[0]
+        backward += store.pages.entries("1001", newest_first=True, cursor=backward_cursor, limit=100)[0]
+        forward += store.pages.entries("1001", newest_first=False, cursor=forward_cursor, limit=100)[0]
         assert [line[0] for line in backward] == entries[::-1]
         assert [line[0] for line in forward] == entries_after
 
 
 def test_an_account_without_entries(filled: tuple[JournalStore, list[EntryRow]]) -> None:
-    assert filled[0].entries_page("none", newest_first=True, cursor="", limit=10) == ([], "")
+    assert filled[0].pages.entries("none", newest_first=True, cursor="", limit=10) == ([], "")
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_an_account_without_entries(filled: tuple[JournalStore, list[EntryRow]])
 )
 def test_a_cursor_not_from_here(filled: tuple[JournalStore, list[EntryRow]], cursor: str) -> None:
     with pytest.raises(InvalidInput, match="no cursor of a page of entries"):
-        filled[0].entries_page("1001", newest_first=True, cursor=cursor, limit=10)
+        filled[0].pages.entries("1001", newest_first=True, cursor=cursor, limit=10)

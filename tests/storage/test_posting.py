@@ -44,7 +44,7 @@ def test_posting_anywhere_gives_the_tables_of_posting_once(seed: int, post_at: s
             bank = _run(store, seed, 40, points)
             assert store.verify() == 40
             assert [row.seq for row in store.open_rows()] == sorted(bank.open.values())
-            balances = {account.number: account.balance_minor for account in store.accounts_page("", 100)}
+            balances = {account.number: account.balance_minor for account in store.pages.accounts("", 100)}
             assert balances == {number: amount for number, amount in bank.balances.items() if number in balances}
             found.append(tables(store))
     assert found[0] == found[1]
@@ -56,8 +56,8 @@ def test_a_transfer_prepared_before_and_committed_after_a_posting(tmp_path: Path
         store.append(rows)
         store.post(posting_of(4, opened=[(rows[1].id, 2), (rows[3].id, 4)]))
         assert store.open_rows() == [rows[1], rows[3]]
-        assert store.open_row(id_of(2)) == rows[1]
-        assert store.open_row(id_of(1)) is None
+        assert store.pages.open_row(id_of(2)) == rows[1]
+        assert store.pages.open_row(id_of(1)) is None
         # Closed and begun anew under another txn in one go.
         rows += next_rows(store, 2)
         store.append(rows[4:])
@@ -89,7 +89,7 @@ def test_accounts_page_by_page(tmp_path: Path) -> None:
         store.append(next_rows(store, 1))
         store.post(posting_of(1, accounts=[account_of(number) for number in reversed(numbers)]))
         seen: list[str] = []
-        while page := store.accounts_page(seen[-1] if seen else "", 1000):
+        while page := store.pages.accounts(seen[-1] if seen else "", 1000):
             seen += [account.number for account in page]
         assert seen == numbers
 
@@ -102,8 +102,8 @@ def test_outcomes_come_back(tmp_path: Path) -> None:
         store.post(posting_of(3, settled=[refused, done], ended=[(id_of(1), 3)]))
         assert sorted(store.load_settled([id_of(2), id_of(3), id_of(1)]), key=lambda one: one.id) == [done, refused]
         assert store.load_settled([]) == []
-        assert (store.settled(id_of(1)), store.settled(id_of(3))) == (done, None)
-        assert [store.ended_seq(id_of(n)) for n in (1, 2, 3)] == [3, None, None]
+        assert (store.pages.settled(id_of(1)), store.pages.settled(id_of(3))) == (done, None)
+        assert [store.pages.ended_seq(id_of(n)) for n in (1, 2, 3)] == [3, None, None]
 
 
 def test_an_id_is_settled_once(tmp_path: Path) -> None:

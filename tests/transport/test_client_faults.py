@@ -12,7 +12,7 @@ import pytest
 from tests.transport.scripted import ScriptedServer, account_info, committed, coordinator_of, wait_until
 from zbank import Client
 from zbank.errors import ClientClosed, InvalidInput, NoAnswer, RemoteFault, Unreachable
-from zbank.protocol.messages import AnyMessage, Beat, Fault, GetAccount, Hello, Transfer
+from zbank.protocol.messages import PROTOCOL_VERSION, AnyMessage, Beat, Fault, GetAccount, Hello, Transfer
 
 Answers = list[tuple[int, AnyMessage]] | None
 
@@ -71,7 +71,7 @@ def test_restart_with_requests_outstanding() -> None:
         with ScriptedServer(port=first.port) as second:
             results = [future.result(8) for future in transfers]
             assert {result.status for result in results} == {"committed"}
-            assert second.seen[0] == Hello(1, "", "client", "")
+            assert second.seen[0] == Hello(PROTOCOL_VERSION, "", "client", "")
             old = {message.id for message in first.seen if isinstance(message, Transfer)}
             assert old == {message.id for message in second.seen if isinstance(message, Transfer)}
 

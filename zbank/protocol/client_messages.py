@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from zbank.domain.legs import AccountNumber, AccountNumberOrNone, BranchName, Leg
 from zbank.domain.refusal import Refusal
 from zbank.protocol.wire import (
+    FAR_US,
     BranchInfo,
     CommitNumber,
     Count,
@@ -23,6 +24,8 @@ from zbank.protocol.wire import (
     Text,
     Txn,
 )
+
+Cursor = Annotated[str, Meta(max_length=64)]
 
 # --- what a client asks ---
 
@@ -44,12 +47,14 @@ class Transfer(Message, frozen=True, tag="transfer"):
     currency: CurrencyCode
     memo: Memo = ""
     effective_on: Date = ""
+    caller: Name = ""  #: in whose name (T6), from a client that speaks for others; "" = the connection's own
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
     """Make sure that this id never executes at this branch, unless it has already. Answered by Outcome."""
 
     id: Id
+    caller: Name = ""  #: as in Transfer
 
 
 class OpenAccount(Message, frozen=True, tag="open"):
@@ -60,6 +65,7 @@ class OpenAccount(Message, frozen=True, tag="open"):
     owner: Annotated[str, Meta(max_length=100)]
     currency: Annotated[str, Meta(max_length=3)]  #: "" = the branch's
     overdraft_limit_minor: Count
+    caller: Name = ""  #: as in Transfer
 
 
 class ChangeAccount(Message, frozen=True, tag="change"):
@@ -69,6 +75,7 @@ class ChangeAccount(Message, frozen=True, tag="change"):
     number: AccountNumber
     status: Annotated[str, Meta(max_length=10)]  #: "open", "frozen", "closed"; "" = as it is
     overdraft_limit_minor: Annotated[int, Meta(ge=-1, le=2**63 - 1)]  #: -1 = as it is
+    caller: Name = ""  #: as in Transfer
 
 
 class GetAccount(Message, frozen=True, tag="account?"):
@@ -89,7 +96,24 @@ class GetEntries(Message, frozen=True, tag="entries?"):
 
     number: AccountNumber
     newest_first: bool
-    cursor: Annotated[str, Meta(max_length=64)]  #: from the page before; "" = from the start
+    cursor: Cursor  #: from the page before; "" = from the start
+    limit: Limit
+    from_us: Count = 0  #: entries posted at or after this time, by the branch's clock
+    until_us: Count = FAR_US  #: and before this one
+
+
+class ListTransfers(Message, frozen=True, tag="transfers?"):
+    """A page of the transfers that this branch knows and has the content of, newest first. Answered by TransfersPage.
+
+    A page may be short, or empty, and still not be the last: an actor looks through so many rows at once and no more.
+    """
+
+    number: AccountNumberOrNone  #: only those with a leg on this account; "" = all
+    status: Annotated[str, Meta(max_length=10)]  #: COMMITTED, ABORTED or PENDING; "" = all (of one account: COMMITTED)
+    is_home: bool  #: only those whose home branch this is: so each transfer is listed once in the whole bank (P2)
+    from_us: Count
+    until_us: Count
+    cursor: Cursor  #: from the page before; "" = from the newest
     limit: Limit
 
 
@@ -105,6 +129,7 @@ class GetStatus(Message, frozen=True, tag="status?"):
 
 class GetDirectory(Message, frozen=True, tag="directory?"):
     """To the coordinator. Answered by Directory."""
+
 
 
 # --- what a client is answered ---
@@ -169,6 +194,20 @@ class AccountsPage(Message, frozen=True, tag="accounts"):
 
     accounts: tuple[AccountInfo, ...]
     next: str  #: `after` of the next page; "" = this was the last
+
+
+class TransferListed(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One line of a list of transfers."""
+
+    cursor: Cursor  #: of a page that goes on after this one
+    info: TransferInfo
+
+
+class TransfersPage(Message, frozen=True, tag="transfers"):
+    """A page of transfers."""
+
+    transfers: tuple[TransferListed, ...]
+    cursor: Cursor  #: of the next page; "" = this was the last
 
 
 class EntryInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.legs import branches_of, check_date, check_legs, content_digest
 from zbank.errors import FenceLost, InvalidInput
+from zbank.protocol import tokens
 from zbank.protocol.attempts import Attempt
 from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator_state import CoordinatorState
@@ -36,6 +37,7 @@ from zbank.protocol.machine import (
     Step,
     Wanted,
     fault_of,
+    in_whose_name,
     not_for_me,
 )
 from zbank.protocol.messages import (
@@ -47,10 +49,13 @@ from zbank.protocol.messages import (
     Commit,
     Fault,
     GetDirectory,
+    GetTokens,
     Inquiry,
+    MakeToken,
     Outcome,
     Position,
     Register,
+    RevokeToken,
     StatusInfo,
     StillPending,
     Transfer,
@@ -107,11 +112,13 @@ class Coordinator(Machine):
         decide = _DECIDE.get(type(message))
         if decide is None:
             return not_for_me(self.role, sender, n, message)
-        return decide(self, sender, n, message, now)
+        return decide(self, in_whose_name(sender, message), n, message, now)
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now."""
-        return (Effect(sender.address, n, fault),) if isinstance(message, Transfer) else ()
+        if isinstance(message, Transfer | MakeToken | RevokeToken):
+            return (Effect(sender.address, n, fault),)
+        return ()
 
     # --- a request -------------------------------------------------------------------------------------------------
 
@@ -222,6 +229,21 @@ class Coordinator(Machine):
     def _get_directory(self, sender: Sender, n: int, message: GetDirectory, now: Now) -> Step:
         return _told(sender, n, self.directory.answer())
 
+    # --- tokens ------------------------------------------------------------------------------------------------------
+
+    def _make_token(self, sender: Sender, n: int, message: MakeToken, now: Now) -> Step:
+        return self._of_tokens(sender, n, *tokens.make(self.state, sender.caller, message, self.label_us(now)))
+
+    def _revoke_token(self, sender: Sender, n: int, message: RevokeToken, now: Now) -> Step:
+        return self._of_tokens(sender, n, *tokens.revoke(self.state, sender.caller, message, self.label_us(now)))
+
+    def _of_tokens(self, sender: Sender, n: int, record: Record | None, answer: AnyMessage) -> Step:
+        behind = self._refuse_service()  # a token that was revoked may be good here
+        return _told(sender, n, behind) if behind else Step(record, (Effect(sender.address, n, answer),))
+
+    def _get_tokens(self, sender: Sender, n: int, message: GetTokens, now: Now) -> Step:
+        return self._of_tokens(sender, n, None, tokens.page(self.state, message))
+
     def peer_down(self, name: str) -> None:
         """A branch is silent: new transfers with it are refused as branch_unavailable."""
         self.directory.up.discard(name)
@@ -276,6 +298,9 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     Position: Coordinator._position,
     Inquiry: Coordinator._inquiry,
     Register: Coordinator._register,
+    MakeToken: Coordinator._make_token,
+    RevokeToken: Coordinator._revoke_token,
+    GetTokens: Coordinator._get_tokens,
     GetDirectory: Coordinator._get_directory,
     Outcome: Coordinator._forwarded,
     Fault: Coordinator._forwarded,

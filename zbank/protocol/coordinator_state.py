@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from msgspec import Struct, msgpack
+from msgspec import Struct, field, msgpack
 
 from zbank.errors import CorruptStore
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import COMMITTED, Txn
-from zbank.protocol.records import BranchJoined, Content, Decided, Ended, Record, Started
+from zbank.protocol.records import (
+    BranchJoined,
+    Content,
+    Decided,
+    Ended,
+    Record,
+    Started,
+    TokenMade,
+    TokenRevoked,
+)
+from zbank.protocol.tokens import Token, TokenBook
 
 SETTLED_IN_MEMORY = 50_000
 
@@ -31,6 +41,8 @@ class CoordinatorMeta(Struct):
 
     number: int
     branches: dict[str, BranchJoined]
+    tokens: list[Token] = field(default_factory=list)
+    token_version: int = 0
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -47,6 +59,7 @@ class CoordinatorState:
         self.at_us = 0
         self.number = 0  #: the highest commit number given (C1)
         self.branches: dict[str, BranchJoined] = {}
+        self.tokens = TokenBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
         self.settled: dict[bytes, Settled] = {}
         self._posted_seq = 0
@@ -62,6 +75,7 @@ class CoordinatorState:
         kept = decode_meta(_META, meta)
         self.number = kept.number
         self.branches = kept.branches
+        self.tokens = TokenBook(kept.tokens, kept.token_version)
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -112,6 +126,12 @@ class CoordinatorState:
                 self._closed.append(ending.id)
             self._ends.append((ending.id, self.seq))
 
+    def _token_made(self, record: TokenMade) -> None:
+        self.tokens.made(record, self.seq, self.at_us)
+
+    def _token_revoked(self, record: TokenRevoked) -> None:
+        self.tokens.revoked(record, self.seq, self.at_us)
+
     @property
     def unposted(self) -> int:
         """Rows applied since the last posting."""
@@ -121,7 +141,7 @@ class CoordinatorState:
         """All that changed since the last posting (PROTOCOL T4)."""
         return Posting(
             seq=self.seq,
-            meta=_encode_meta(CoordinatorMeta(number=self.number, branches=self.branches)),
+            meta=_encode_meta(self._meta()),
             accounts=[],
             entries=[],
             settled=self._new_settled,
@@ -130,6 +150,10 @@ class CoordinatorState:
             closed=self._closed,
             ended=self._ends,
         )
+
+    def _meta(self) -> CoordinatorMeta:
+        book = self.tokens
+        return CoordinatorMeta(self.number, self.branches, list(book.by_id.values()), book.version)
 
     def posted(self) -> None:
         """The last posting is in the store."""
@@ -154,4 +178,6 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     BranchJoined: CoordinatorState._branch_joined,
     Decided: CoordinatorState._decided,
     Ended: CoordinatorState._ended,
+    TokenMade: CoordinatorState._token_made,
+    TokenRevoked: CoordinatorState._token_revoked,
 }

@@ -17,7 +17,7 @@ from zbank.domain.account import Account
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import ZbankError
 from zbank.protocol.fold import Posting, Settled
-from zbank.protocol.messages import AnyMessage, Fault, Request, StatusInfo, Txn
+from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Request, StatusInfo, Txn
 from zbank.protocol.records import Record
 
 Address = bytes | str  #: a routing id for a client's connection, the configured name for an actor
@@ -47,6 +47,13 @@ class Step(Struct, frozen=True, gc=False):
 
 
 NOTHING = Step()
+
+
+def in_whose_name(sender: Sender, message: AnyMessage) -> Sender:
+    """A client may speak for somebody whom it knows, as the REST bridge does for who holds a token: ids are then theirs."""
+    caller = getattr(message, "caller", "")
+    return sender._replace(caller=caller) if caller and sender.role == CLIENT else sender
+
 
 
 class Wanted:

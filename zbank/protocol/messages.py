@@ -4,7 +4,7 @@ A frame's body is a msgpack list of envelopes `[n, message]`: `n` is the sender'
 (0 where none is awaited), and a message is `[tag, field, …]`. Fields are checked exactly: type, range, length; an
 unknown tag or an extra field is refused. What the codec lets through still has to pass the domain's rules.
 
-They stand in `client_messages` and `actor_messages`; this page is the whole vocabulary.
+They stand in `client_messages`, `token_messages`, `watch_messages` and `actor_messages`; this page is the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from zbank.protocol.client_messages import (
     Hello,
     InDoubt,
     ListAccounts,
+    ListTransfers,
     OpenAccount,
     Opened,
     Outcome,
@@ -57,7 +58,24 @@ from zbank.protocol.client_messages import (
     StatusInfo,
     Transfer,
     TransferInfo,
+    TransferListed,
+    TransfersPage,
     Welcome,
+)
+from zbank.protocol.token_messages import GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
+from zbank.protocol.watch_messages import (
+    APPLIED,
+    BEGIN,
+    DECISION,
+    RELEASED,
+    VOTE,
+    CountInfo,
+    Event,
+    EventsPage,
+    FiguresInfo,
+    GetEvents,
+    GetFigures,
+    HistogramInfo,
 )
 from zbank.protocol.wire import (
     ABORTED,
@@ -65,6 +83,7 @@ from zbank.protocol.wire import (
     CLIENT,
     COMMITTED,
     COORDINATOR,
+    FAR_US,
     MAX_PAGE,
     PENDING,
     PROTOCOL_VERSION,
@@ -84,10 +103,16 @@ Request = (
     | ListAccounts
     | GetEntries
     | GetTransfer
+    | ListTransfers
+    | GetEvents
+    | GetFigures
     | GetStatus
     | GetDirectory
+    | MakeToken
+    | RevokeToken
+    | GetTokens
 )
-Read = ListAccounts | GetEntries | GetTransfer  # served from the posted tables, after the turn's force
+Read = ListAccounts | GetEntries | GetTransfer | ListTransfers  # served from the posted tables, after the turn's force
 Answer = (
     Welcome
     | Fault
@@ -97,8 +122,13 @@ Answer = (
     | AccountsPage
     | EntriesPage
     | TransferInfo
+    | TransfersPage
+    | EventsPage
+    | FiguresInfo
     | StatusInfo
     | Directory
+    | TokenInfo
+    | TokensPage
 )
 Peer = (
     Register | Registered | Beat | Position | Forward | Prepare | Vote | Commit | Abort | Ack | Inquiry | StillPending
@@ -108,22 +138,28 @@ Envelope = tuple[int, AnyMessage]
 
 __all__ = [
     "ABORTED",
+    "APPLIED",
+    "BEGIN",
     "BRANCH",
     "BUSY",
     "CLIENT",
     "COMMITTED",
     "CONFLICT",
     "COORDINATOR",
+    "DECISION",
+    "FAR_US",
     "KNOWN",
     "MAX_PAGE",
     "OCCUPIED",
     "PENDING",
     "PROTOCOL_VERSION",
     "REFUSED",
+    "RELEASED",
     "STALE",
     "STORAGE_FULL",
     "UNKNOWN",
     "VOID",
+    "VOTE",
     "YES",
     "Abort",
     "AccountInfo",
@@ -136,21 +172,31 @@ __all__ = [
     "Cancel",
     "ChangeAccount",
     "Commit",
+    "CountInfo",
     "Directory",
     "EntriesPage",
     "EntryInfo",
     "Envelope",
+    "Event",
+    "EventsPage",
     "Fault",
+    "FiguresInfo",
     "Forward",
     "GetAccount",
     "GetDirectory",
     "GetEntries",
+    "GetEvents",
+    "GetFigures",
     "GetStatus",
+    "GetTokens",
     "GetTransfer",
     "Hello",
+    "HistogramInfo",
     "InDoubt",
     "Inquiry",
     "ListAccounts",
+    "ListTransfers",
+    "MakeToken",
     "Message",
     "OpenAccount",
     "Opened",
@@ -164,10 +210,15 @@ __all__ = [
     "Register",
     "Registered",
     "Request",
+    "RevokeToken",
     "StatusInfo",
     "StillPending",
+    "TokenInfo",
+    "TokensPage",
     "Transfer",
     "TransferInfo",
+    "TransferListed",
+    "TransfersPage",
     "Txn",
     "Vote",
     "Welcome",

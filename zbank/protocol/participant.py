@@ -35,6 +35,7 @@ from zbank.protocol.machine import (
     Step,
     Wanted,
     fault_of,
+    in_whose_name,
     not_for_me,
 )
 from zbank.protocol.messages import (
@@ -140,7 +141,7 @@ class Participant(Machine):
         decide = _DECIDE.get(type(message))
         if decide is None:
             return not_for_me(self.role, sender, n, message)
-        return decide(self, sender, n, message, now)
+        return decide(self, in_whose_name(sender, message), n, message, now)
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""
@@ -176,16 +177,18 @@ class Participant(Machine):
             return self._answer(sender, n, replay(settled, digest, sender.caller))
         if message.id in state.prepared:
             return self._answer(sender, n, CONFLICTING_ID)
+        content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
         refusal = state.book.check(net(branch_movements(legs, state.name)), message.currency)
         if refusal is not None:
-            return self._refuse(sender, n, message.id, digest, refusal, now)
-        content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
+            return self._refuse(sender, n, message.id, digest, refusal, now, content)
         record = Executed(message.id, state.number, content)
         outcome = Outcome(message.id, COMMITTED, None, state.number, self.label_us(now), False, True)
         return Step(record, (Effect(sender.address, n, outcome),))
 
-    def _refuse(self, sender: Sender, n: int, id: bytes, digest: bytes, refusal: Refusal, now: Now) -> Step:
-        record = Refused(id=id, digest=digest, caller=sender.caller, refusal=refusal)
+    def _refuse(
+        self, sender: Sender, n: int, id: bytes, digest: bytes, refusal: Refusal, now: Now, content: Content | None = None
+    ) -> Step:
+        record = Refused(id, digest, sender.caller, refusal, content)
         outcome = Outcome(id, ABORTED, refusal, 0, self.label_us(now), False, True)
         return self._answer(sender, n, outcome, record)
 
@@ -247,20 +250,20 @@ class Participant(Machine):
         transfer = message.transfer
         movements = branch_movements(transfer.legs, state.name)
         refusal = state.book.check(net(movements), transfer.currency)
+        content = Content(
+            transfer.legs,
+            transfer.currency,
+            transfer.memo,
+            transfer.effective_on,
+            message.digest,
+            message.caller,
+        )
         if refusal is None:
-            content = Content(
-                transfer.legs,
-                transfer.currency,
-                transfer.memo,
-                transfer.effective_on,
-                message.digest,
-                message.caller,
-            )
             vote = Vote(message.txn, transfer.id, YES, state.number, state.seq + 1)
             return self._answer(sender, n, vote, Prepared(transfer.id, message.txn, content))
         if home_branch(transfer.legs) != state.name:
             return self._answer(sender, n, votes.plain(state, message, REFUSED, refusal=refusal))
-        record = Refused(id=transfer.id, digest=message.digest, caller=message.caller, refusal=refusal)
+        record = Refused(transfer.id, message.digest, message.caller, refusal, content)
         vote = Vote(message.txn, transfer.id, REFUSED, state.number, state.seq + 1, refusal=refusal, final=True)
         return self._answer(sender, n, vote, record)
 

@@ -75,6 +75,7 @@ class Refused(Record, frozen=True, tag="refused"):
     digest: bytes
     caller: str
     refusal: Refusal
+    content: Content | None = None  #: of the transfer that was refused; None = a cancel, or it was no transfer
 
 
 class Prepared(Record, frozen=True, tag="prepared"):
@@ -166,8 +167,27 @@ class Ended(Record, frozen=True, tag="ended"):
     endings: tuple[Ending, ...]
 
 
+class TokenMade(Record, frozen=True, tag="token_made"):
+    """Who holds the secret of this digest may act through the REST bridge."""
+
+    id: bytes  #: of the token
+    caller: str  #: who made it
+    holder: str
+    role: str
+    accounts: tuple[str, ...]
+    secret_digest: bytes
+    expires_us: int  #: 0 = never
+
+
+class TokenRevoked(Record, frozen=True, tag="token_revoked"):
+    """The token is good for nothing any more."""
+
+    id: bytes  #: of the token
+    caller: str  #: who revoked it
+
+
 BranchRecord = (
     Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
 )
-CoordinatorRecord = Started | BranchJoined | Decided | Ended
+CoordinatorRecord = Started | BranchJoined | Decided | Ended | TokenMade | TokenRevoked
 AnyRecord = BranchRecord | CoordinatorRecord

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_PAGE = 1000
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -23,6 +23,7 @@ Endpoint = Annotated[str, Meta(pattern=r"\Atcp://[^\s/]{1,180}:[0-9]{1,5}\Z")]
 MAX_COMMIT_NUMBER = 2**62  #: no honest clock comes near it; a coordinator gives none above, whatever it is told
 CommitNumber = Annotated[int, Meta(ge=0, le=MAX_COMMIT_NUMBER)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+FAR_US = 2**63 - 1  #: later than any time
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 Legs = Annotated[tuple[Leg, ...], Meta(max_length=MAX_LEGS)]
 

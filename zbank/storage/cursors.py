@@ -18,6 +18,11 @@ def cursor_after(entry: EntryRow) -> str:
     return f"{entry.seq}-{entry.leg}"
 
 
+def cursor_past(seq: int) -> str:
+    """The cursor of the page, newest first, that goes on with the rows before this one."""
+    return f"{seq}-0"
+
+
 def place_of(cursor: str, *, newest_first: bool) -> Place:
     """Where a page goes on: after this place, before it when the newest come first; "" is the first page.
 

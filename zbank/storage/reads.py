@@ -26,14 +26,16 @@ from zbank.protocol.messages import (
     GetEntries,
     GetTransfer,
     ListAccounts,
+    ListTransfers,
     ParticipantInfo,
     Phase,
     Read,
     TransferInfo,
 )
-from zbank.protocol.records import Content, Decided, Ended, Ending, Executed, Prepared
+from zbank.protocol.records import Decided, Ended, Ending, Prepared
 from zbank.storage.cursors import cursor_after
 from zbank.storage.sqlite import JournalStore
+from zbank.storage.transfers import content_of, transfers_page
 
 PAGE_BYTES = 900_000  #: of entries in one answer, which has to fit a frame
 
@@ -44,12 +46,14 @@ def answer_read(store: JournalStore, message: Read) -> AnyMessage:
         return accounts_page(store, message)
     if isinstance(message, GetEntries):
         return entries_page(store, message)
+    if isinstance(message, ListTransfers):
+        return transfers_page(store, message)
     return transfer_info(store, message)
 
 
 def accounts_page(store: JournalStore, message: ListAccounts) -> AccountsPage:
     """A page of accounts by number."""
-    accounts = store.accounts_page(message.after, message.limit)
+    accounts = store.pages.accounts(message.after, message.limit)
     following = accounts[-1].number if len(accounts) == message.limit else ""
     return AccountsPage(tuple(account_info(account) for account in accounts), following)
 
@@ -61,8 +65,13 @@ def entries_page(store: JournalStore, message: GetEntries) -> EntriesPage | Faul
     if not found:
         return Fault(code=ACCOUNT_NOT_FOUND, detail=f"there is no account {name}/{message.number}")
     try:
-        rows, cursor = store.entries_page(
-            message.number, newest_first=message.newest_first, cursor=message.cursor, limit=message.limit
+        rows, cursor = store.pages.entries(
+            message.number,
+            newest_first=message.newest_first,
+            cursor=message.cursor,
+            limit=message.limit,
+            from_us=message.from_us,
+            until_us=message.until_us,
         )
     except InvalidInput as error:
         return fault_of(error)
@@ -85,7 +94,7 @@ def _size_bytes(entry: EntryInfo) -> int:
 
 
 def _entry(own: str, entry: EntryRow, at_us: int, id: bytes, source: Row) -> EntryInfo:
-    content = _content(source)
+    content = content_of(source)
     counterparties: dict[str, None] = {}
     if content is not None:
         # Of the other side first: money from me went to those who were credited, and the other way round.
@@ -107,11 +116,11 @@ def _entry(own: str, entry: EntryRow, at_us: int, id: bytes, source: Row) -> Ent
 def transfer_info(store: JournalStore, message: GetTransfer) -> TransferInfo:
     """What the actor's own books say of an id."""
     name = store.identity.name
-    settled = store.settled(message.id)
+    settled = store.pages.settled(message.id)
     if settled is None:
         return _unsettled(store, message.id)
     source = store.row(settled.source_seq)
-    content = _content(source) if source else None
+    content = content_of(source) if source else None
     info = TransferInfo(
         id=message.id,
         status=settled.outcome,
@@ -134,7 +143,7 @@ def transfer_info(store: JournalStore, message: GetTransfer) -> TransferInfo:
 
 def _unsettled(store: JournalStore, id: bytes) -> TransferInfo:
     name = store.identity.name
-    row = store.open_row(id)
+    row = store.pages.open_row(id)
     record = decode_record(row.body) if row else None
     if not isinstance(record, Prepared) or row is None:
         return TransferInfo(id, UNKNOWN, None, (), "", "", "", 0, 0, None, (), ())
@@ -147,7 +156,7 @@ def _unsettled(store: JournalStore, id: bytes) -> TransferInfo:
 
 def _ending(store: JournalStore, id: bytes) -> Ending | None:
     """What the coordinator noted when all had acked; None while some have not."""
-    seq = store.ended_seq(id)
+    seq = store.pages.ended_seq(id)
     row = store.row(seq) if seq is not None else None
     record = decode_record(row.body) if row else None
     if not isinstance(record, Ended):
@@ -169,8 +178,3 @@ def _with_phases(info: TransferInfo, coordinator: str, decided: Decided, ending:
         state = "committed" if ack is not None else "prepared"
         participants.append(ParticipantInfo(vote.branch, state, "yes", vote.voted_us, apply_us))
     return replace(info, participants=tuple(participants), timeline=tuple(timeline))
-
-
-def _content(row: Row) -> Content | None:
-    record = decode_record(row.body)
-    return record.content if isinstance(record, Executed | Prepared | Decided) else None

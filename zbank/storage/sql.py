@@ -61,12 +61,25 @@ def _entries(comparison: str, direction: str) -> str:
         FROM entries AS e
         CROSS JOIN journal AS j ON j.seq = e.seq
         CROSS JOIN journal AS s ON s.seq = e.source_seq
-        WHERE e.number = ? AND (e.seq, e.leg) {comparison} (?, ?)
+        WHERE e.number = ? AND (e.seq, e.leg) {comparison} (?, ?) AND e.seq >= ? AND e.seq < ?
         ORDER BY e.seq {direction}, e.leg {direction} LIMIT ?"""
 
 
 ENTRIES_FORWARD = _entries(">", "ASC")
 ENTRIES_BACKWARD = _entries("<", "DESC")
+
+# The rows of a stretch of the journal that settled a transfer, or began one that is open, with the row of its content.
+TRANSFERS_BACKWARD = f"""
+    SELECT j.seq, j.at_us, o.id IS NOT NULL,
+           {", ".join("i." + column for column in _SETTLED.split(", "))},
+           {", ".join("s." + column for column in _ROW.split(", "))}
+    FROM journal AS j
+    LEFT JOIN ids AS i ON i.id = j.id AND i.seq = j.seq
+    LEFT JOIN open_txns AS o ON o.id = j.id AND o.seq = j.seq
+    JOIN journal AS s ON s.seq = ifnull(i.source_seq, o.seq)
+    WHERE j.seq >= ? AND j.seq < ? AND j.kind IN ('executed', 'refused', 'prepared', 'committed', 'aborted')
+    ORDER BY j.seq DESC"""
+AT_US = "SELECT at_us FROM journal WHERE seq = ?"
 
 # --- audit ------------------------------------------------------------------------------------------------------------
 

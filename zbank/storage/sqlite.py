@@ -22,12 +22,12 @@ from msgspec.structs import astuple
 from zbank.domain.account import Account
 from zbank.errors import CorruptStore, FenceLost, StorageFull, StoreError
 from zbank.protocol.codec import GENESIS
-from zbank.protocol.fold import EntryRow, Posting, Row, Settled
+from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import Txn
 from zbank.storage import audit, sql
-from zbank.storage.cursors import cursor_after, place_of
 from zbank.storage.disk import NO_ROOM_ERRORS, DiskReserve, StoreLock
 from zbank.storage.opening import Identity, close_untouched, open_database
+from zbank.storage.pages import Pages
 
 __all__ = ["Identity", "JournalStore"]
 
@@ -102,6 +102,7 @@ class JournalStore:
         self.chain: bytes  #: of the last row, GENESIS when there is none
         self.watermark: int  #: the row that the posted tables stand at
         self.meta: bytes  #: the actor's small state as posted, b"" at first
+        self.pages = Pages(self._read)  #: what people read
         self._data_version = self._read(sql.DATA_VERSION)  # changes when another connection writes
         ((*_, self.instance, self.epoch, self.seq, self.chain),) = self._read(sql.ACTORS)
         ((self.watermark, self.meta),) = self._read(sql.POSTED)
@@ -281,46 +282,9 @@ class JournalStore:
             )
         return found
 
-    # --- reading for people -------------------------------------------------------------------------------------------
-
-    def accounts_page(self, after: str, limit: int) -> list[Account]:
-        """At most `limit` posted accounts with numbers above `after`, by number."""
-        return [Account(*columns) for columns in self._read(sql.ACCOUNTS_AFTER, (after, limit))]
-
-    def entries_page(
-        self, number: str, *, newest_first: bool, cursor: str, limit: int
-    ) -> tuple[list[tuple[EntryRow, int, bytes, Row]], str]:
-        """At most `limit` posted entries of an account, each as (entry, at_us, id, the row with its content), and the
-        cursor of the next page: "" when this was the last. With `cursor` "" the first page.
-
-        Raises InvalidInput for a cursor that is none.
-        """
-        seq, leg = place_of(cursor, newest_first=newest_first)
-        statement = sql.ENTRIES_BACKWARD if newest_first else sql.ENTRIES_FORWARD
-        found = self._read(statement, (number, seq, leg, limit + 1))
-        page = [(EntryRow(*columns[:6]), columns[6], columns[7], Row(*columns[8:])) for columns in found[:limit]]
-        if len(found) <= limit:
-            return page, ""
-        return page, cursor_after(page[-1][0])
-
-    def settled(self, id: bytes) -> Settled | None:
-        """The posted outcome of an id."""
-        found = self._read(sql.SETTLED, (id,))
-        return sql.settled_from(found[0]) if found else None
-
-    def ended_seq(self, id: bytes) -> int | None:
-        """The row that ended the transfer at its coordinator, as posted."""
-        found = self._read(sql.ENDED_SEQ, (id,))
-        return found[0][0] if found else None
-
     def row(self, seq: int) -> Row | None:
         """One row of the journal."""
         found = self._rows(sql.ROW, (seq,))
-        return found[0] if found else None
-
-    def open_row(self, id: bytes) -> Row | None:
-        """The row that began the txn of this id, when it was open as of the watermark."""
-        found = self._rows(sql.OPEN_ROW, (id,))
         return found[0] if found else None
 
     # --- the whole ----------------------------------------------------------------------------------------------------

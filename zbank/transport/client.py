@@ -7,17 +7,16 @@ a future's callback (callbacks run in that thread: keep them short); everything 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from types import TracebackType
 
 from zbank.domain.account import check_branch_name, parse_account
 from zbank.domain.money import AmountInput
-from zbank.errors import InvalidInput, NoAnswer, Refused, ZbankError
+from zbank.errors import NoAnswer, Refused, ZbankError
 from zbank.ids import format_id
 from zbank.protocol.messages import (
     BRANCH,
     COMMITTED,
-    COORDINATOR,
+    FAR_US,
     MAX_PAGE,
     AccountInfo,
     AccountsPage,
@@ -38,12 +37,12 @@ from zbank.transport.client_base import as_it_is
 from zbank.transport.client_input import Id
 from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
+from zbank.transport.client_tokens import TokenClient
+from zbank.transport.client_watch import WatchClient
 from zbank.transport.views import AccountView, ActorDown, StatementPage, account_view, statement_page
 
-MAX_CURSOR_CHARS = 64
 
-
-class Client(MoneyClient):
+class Client(MoneyClient, WatchClient, TokenClient):
     """A connection to the bank, through its coordinator or through one branch.
 
     `endpoint`: the coordinator's or a branch's address. `cluster`: refuse any cluster of another name; "" = any.
@@ -95,11 +94,11 @@ class Client(MoneyClient):
         ask again with the same id.
         """
         id_16 = given.id_bytes(id)
-        build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16)
+        build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16, self._caller)
 
         def convert(answer: Opened | Outcome) -> AccountView:
             if isinstance(answer, Opened):
-                return account_view(branch, answer.account)
+                return account_view(branch, answer.account, replayed=answer.replayed)
             raise _refused(answer)
 
         request = AccountWrite(
@@ -122,17 +121,21 @@ class Client(MoneyClient):
         overdraft_limit: AmountInput | None = None,
         id: Id = None,
         timeout_s: float | None = None,
-    ) -> None:
-        """Set an account's status ("open", "frozen", "closed") or overdraft limit. Raises as `open_account` does."""
+    ) -> bool:
+        """Set an account's status ("open", "frozen", "closed") or overdraft limit. Raises as `open_account` does.
+
+        Gives True when an earlier request with this id had done it already.
+        """
         branch, number = parse_account(account)
         id_16 = given.id_bytes(id)
-        build = given.change_account(number, status, overdraft_limit, id_16)
+        build = given.change_account(number, status, overdraft_limit, id_16, self._caller)
 
-        def convert(answer: Outcome) -> None:
+        def convert(answer: Outcome) -> bool:
             if answer.status != COMMITTED:
                 raise _refused(answer)
+            return answer.replayed
 
-        request: AccountWrite[None] = AccountWrite(
+        request: AccountWrite[bool] = AccountWrite(
             branch,
             None,
             self._limit_us(timeout_s),
@@ -142,7 +145,7 @@ class Client(MoneyClient):
             build,
             branch,
         )
-        self._io.call(request)
+        return self._io.call(request)
 
     def account(self, account: str) -> AccountView:
         """The account as it stands; raises RemoteFault `account_not_found`."""
@@ -159,20 +162,36 @@ class Client(MoneyClient):
         for name in names:
             after = ""
             while True:
-                message = ListAccounts(after, MAX_PAGE)
-                page: AccountsPage = self._read(name, message, AccountsPage, as_it_is)
-                yield from (account_view(name, info) for info in page.accounts)
-                if not page.next:
+                found, after = self.accounts_page(name, after=after, limit=MAX_PAGE)
+                yield from found
+                if not after:
                     break
-                after = page.next
 
-    def statement(self, account: str, *, newest_first: bool = True, limit: int = 50, cursor: str = "") -> StatementPage:
-        """A page of the account's entries, `limit` (1 to 1000) at most; `cursor` from the page before."""
+    def accounts_page(self, branch: str, *, after: str = "", limit: int = 100) -> tuple[list[AccountView], str]:
+        """At most `limit` (1 to 1000) accounts of a branch with numbers above `after`, and the `after` of the next page:
+        "" when this was the last."""
+        given.check_page(limit, after)
+        message = ListAccounts(after, limit)
+        page: AccountsPage = self._read(check_branch_name(branch), message, AccountsPage, as_it_is)
+        return [account_view(branch, info) for info in page.accounts], page.next
+
+    def statement(
+        self,
+        account: str,
+        *,
+        newest_first: bool = True,
+        limit: int = 50,
+        cursor: str = "",
+        from_us: int = 0,
+        until_us: int = FAR_US,
+    ) -> StatementPage:
+        """A page of the account's entries, `limit` (1 to 1000) at most; `cursor` from the page before.
+
+        Only entries posted at `from_us` or later and before `until_us`: microseconds UTC, by the branch's clock.
+        """
         branch, number = parse_account(account)
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit}")
-        given.check_text(cursor, "a cursor", MAX_CURSOR_CHARS)
-        message = GetEntries(number, newest_first, cursor, limit)
+        given.check_page(limit, cursor)
+        message = GetEntries(number, newest_first, cursor, limit, from_us, until_us)
         return self._read(branch, message, EntriesPage, lambda page: statement_page(branch, page))
 
     # --- the cluster --------------------------------------------------------------------------------------------------
@@ -187,24 +206,7 @@ class Client(MoneyClient):
 
     def status(self) -> list[StatusInfo | ActorDown]:
         """How the coordinator and every branch do, asked now; who does not answer stands there as ActorDown."""
-        self._io.check_may_wait()
-        self._contact()
-        limit_us = self._survey_us()
-        waits: list[tuple[str, str, str, Future[StatusInfo]]] = []
-        endpoint = self._routes.coordinator_endpoint
-        if endpoint:
-            wait: Future[StatusInfo] = self._ask(THE_COORDINATOR, GetStatus(), StatusInfo, as_it_is, limit_us)
-            waits.append((COORDINATOR, "", endpoint, wait))
-        for info in self._known_branches():
-            wait = self._ask(info.name, GetStatus(), StatusInfo, as_it_is, limit_us)
-            waits.append((BRANCH, info.name, info.endpoint, wait))
-        found: list[StatusInfo | ActorDown] = []
-        for role, name, where, wait in waits:
-            try:
-                found.append(wait.result())
-            except ZbankError as error:
-                found.append(ActorDown(role, name, where, str(error)))
-        return found
+        return self._survey(GetStatus(), StatusInfo)
 
 
 def _refused(answer: Outcome) -> ZbankError:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from zbank.errors import NoAnswer, ZbankError
-from zbank.protocol.messages import BRANCH, AnyMessage, BranchInfo, Directory, GetDirectory, Welcome
+from zbank.protocol.messages import BRANCH, COORDINATOR, AnyMessage, BranchInfo, Directory, GetDirectory, Welcome
 from zbank.transport import client_input as given
 from zbank.transport.client_io import ClientShell
 from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, Ask
+from zbank.transport.views import ActorDown
 
 T = TypeVar("T")
 
@@ -31,9 +33,20 @@ class ClientBase:
         self.endpoint = given.check_endpoint(endpoint)
         given.check_names(cluster, name)
         self._timeout_us = given.timeout_us(timeout_s)
+        self._caller = ""  #: in whose name it asks; "" = its own
+        self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
         self._io = ClientShell(endpoint, cluster, name)
         self._routes = self._io.core.routes
         self._finalizer = weakref.finalize(self, self._io.begin_close)
+
+    def on_behalf_of(self, caller: str) -> Self:
+        """The same connection, in the name of somebody whom you know: ids belong to their caller, and the journal names
+        who asked. It ends with the client that it came from, and `close` of either closes both.
+        """
+        given.check_text(caller, "a caller's name", given.MAX_HELLO_CHARS)
+        other = copy.copy(self)
+        other._caller, other._origin = caller, self
+        return other
 
     def close(self) -> None:
         """End what is outstanding (reads: ClientClosed; writes already sent: status `unknown`); close the sockets."""
@@ -71,6 +84,27 @@ class ClientBase:
         if known is not None:
             return known
         return self._io.call(Ask[Welcome](THE_CONTACT, None, self._timeout_us, (Welcome,), as_it_is, NoAnswer))
+
+    def _survey(self, message: AnyMessage, accepts: type[T]) -> list[T | ActorDown]:
+        """Ask the coordinator and every branch the same, at once; who does not answer stands there as ActorDown."""
+        self._io.check_may_wait()
+        self._contact()
+        limit_us = self._survey_us()
+        waits: list[tuple[str, str, str, Future[T]]] = []
+        endpoint = self._routes.coordinator_endpoint
+        if endpoint:
+            wait: Future[T] = self._ask(THE_COORDINATOR, message, accepts, as_it_is, limit_us)
+            waits.append((COORDINATOR, "", endpoint, wait))
+        for info in self._known_branches():
+            wait = self._ask(info.name, message, accepts, as_it_is, limit_us)
+            waits.append((BRANCH, info.name, info.endpoint, wait))
+        found: list[T | ActorDown] = []
+        for role, name, where, wait in waits:
+            try:
+                found.append(wait.result())
+            except ZbankError as error:
+                found.append(ActorDown(role, name, where, str(error)))
+        return found
 
     def _known_branches(self) -> list[BranchInfo]:
         """The directory, freshly asked for; the last one when the coordinator is silent; else a lone branch itself."""

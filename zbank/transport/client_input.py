@@ -16,7 +16,7 @@ from zbank.domain.legs import CASH, MAX_MEMO_CHARS, Leg, check_legs
 from zbank.domain.money import AmountInput, currency, parse_amount, parse_limit, parse_signed_amount
 from zbank.errors import InvalidInput
 from zbank.ids import ID_BYTES, id_from_text, new_id
-from zbank.protocol.messages import AnyMessage, ChangeAccount, OpenAccount, Transfer
+from zbank.protocol.messages import MAX_PAGE, AnyMessage, ChangeAccount, OpenAccount, Transfer
 from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
 
 Id = bytes | str | None  #: as a caller gives it
@@ -24,6 +24,7 @@ Day = date | str | None
 
 MAX_OWNER_CHARS = 100
 MAX_HELLO_CHARS = 64
+MAX_CURSOR_CHARS = 64
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
@@ -88,6 +89,13 @@ def check_text(text: str, what: str, most: int) -> str:
     return text
 
 
+def check_page(limit: int, cursor: str) -> None:
+    """Raise InvalidInput unless a page can have so many lines, and a cursor can look so."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"a page has 1 to {MAX_PAGE} lines, not {limit}")
+    check_text(cursor, "a cursor", MAX_CURSOR_CHARS)
+
+
 class Sides:
     """Who gives and gets how much, before the currency is known."""
 
@@ -146,6 +154,7 @@ def transfer_write(
     effective_on: date | str | None,
     limit_us: int,
     currencies: Mapping[str, str],
+    caller: str = "",
 ) -> TransferWrite:
     """The request of a transfer. `code` None = the currency of the first account's branch, by `currencies` or later.
 
@@ -161,16 +170,16 @@ def transfer_write(
             target = THE_COORDINATOR
     known = code or currencies.get(first)
     if known:
-        return TransferWrite(target, id_16, Transfer(id_16, sides.legs(known), known, memo, day), limit_us)
+        return TransferWrite(target, id_16, Transfer(id_16, sides.legs(known), known, memo, day, caller), limit_us)
 
     def build(found: str) -> AnyMessage:
-        return Transfer(id_16, sides.legs(found), found, memo, day)
+        return Transfer(id_16, sides.legs(found), found, memo, day, caller)
 
     return TransferWrite(target, id_16, None, limit_us, build, first)
 
 
 def open_account(
-    branch: str, number: str, owner: str, overdraft_limit: AmountInput, code: str | None, id_16: bytes
+    branch: str, number: str, owner: str, overdraft_limit: AmountInput, code: str | None, id_16: bytes, caller: str = ""
 ) -> Callable[[str], OpenAccount]:
     """What makes the OpenAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     accounts.check_branch_name(branch)
@@ -179,13 +188,14 @@ def open_account(
     check_text(owner, "an owner", MAX_OWNER_CHARS)
 
     def build(found: str) -> OpenAccount:
-        return OpenAccount(id_16, number, owner, code or found, parse_limit(overdraft_limit, currency(code or found)))
+        limit_minor = parse_limit(overdraft_limit, currency(code or found))
+        return OpenAccount(id_16, number, owner, code or found, limit_minor, caller)
 
     return build
 
 
 def change_account(
-    number: str, status: str | None, overdraft_limit: AmountInput | None, id_16: bytes
+    number: str, status: str | None, overdraft_limit: AmountInput | None, id_16: bytes, caller: str = ""
 ) -> Callable[[str], ChangeAccount]:
     """What makes the ChangeAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     if status is None and overdraft_limit is None:
@@ -195,6 +205,6 @@ def change_account(
 
     def build(found: str) -> ChangeAccount:
         limit_minor = -1 if overdraft_limit is None else parse_limit(overdraft_limit, currency(found))
-        return ChangeAccount(id_16, number, status or "", limit_minor)
+        return ChangeAccount(id_16, number, status or "", limit_minor, caller)
 
     return build

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zbank.ids import format_id
-from zbank.protocol.messages import ABORTED, COMMITTED, PENDING, UNKNOWN, ParticipantInfo, TransferInfo
+from zbank.protocol.messages import (
+    ABORTED,
+    COMMITTED,
+    PENDING,
+    UNKNOWN,
+    ParticipantInfo,
+    TransferInfo,
+    TransferListed,
+    TransfersPage,
+)
 from zbank.transport.views import TransferResult, TransferView, transfer_view
 
 #: What says more than what. `committed` beats `aborted`: a branch where a txn of the id was voided, or a cancel came too
@@ -45,6 +54,29 @@ def join_cancels(id: bytes, results: Sequence[TransferResult], silent: Sequence[
         return best
     reason = f"no answer from {', '.join(missing)}: ask again" if missing else "no branch answered: ask again"
     return TransferResult(format_id(id), UNKNOWN, reason=reason)
+
+
+def merge_transfers(
+    cursors: Mapping[str, str], pages: Mapping[str, TransfersPage], limit: int
+) -> tuple[list[TransferListed], dict[str, str]]:
+    """The newest `limit` of all branches' pages, and where each branch goes on (those that are at their end are left out).
+
+    `cursors`: where each branch's page began; a branch without a page did not answer, and is asked from there again.
+    """
+    every = [(one.info.at_us, name, one) for name, page in sorted(pages.items()) for one in page.transfers]
+    every.sort(key=lambda entry: -entry[0])  # stable: the order of each branch stays
+    chosen = every[:limit]
+    following: dict[str, str] = {}
+    for name, began in cursors.items():
+        page = pages.get(name)
+        taken = [one for _, branch, one in chosen if branch == name]
+        if page is None:
+            following[name] = began
+        elif len(taken) < len(page.transfers):
+            following[name] = taken[-1].cursor if taken else began
+        elif page.cursor:
+            following[name] = page.cursor
+    return [one for _, _, one in chosen], following
 
 
 def _knowledge(info: TransferInfo) -> tuple[int, int, int]:

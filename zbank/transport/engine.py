@@ -13,6 +13,7 @@ from zbank import __version__
 from zbank.clock import Clock, Now
 from zbank.errors import CorruptStore, StorageFull
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
+from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
 from zbank.protocol.messages import (
@@ -21,21 +22,29 @@ from zbank.protocol.messages import (
     Ack,
     AnyMessage,
     EntriesPage,
+    EventsPage,
     Fault,
     GetAccount,
     GetDirectory,
     GetEntries,
+    GetEvents,
+    GetFigures,
     GetStatus,
+    GetTokens,
     GetTransfer,
     ListAccounts,
+    ListTransfers,
     Position,
     Read,
     Request,
+    TransfersPage,
     Vote,
 )
 from zbank.protocol.records import Record
+from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
 from zbank.storage.sqlite import JournalStore
+from zbank.storage.transfers import SCAN_ROWS
 
 POST_EVERY_ROWS = 4096
 POST_IDLE_ROWS = 512
@@ -50,8 +59,10 @@ NO_ROOM = Fault(
     retry_after_ms=1000,
 )
 
-LOOKS = (GetAccount, GetDirectory)  # answered from memory, nothing is recorded
-READS = (ListAccounts, GetEntries, GetTransfer, GetStatus)  # served after the turn's force
+LOOKS = (GetAccount, GetDirectory, GetTokens)  # answered from memory, nothing is recorded
+READS = (ListAccounts, GetEntries, GetTransfer, ListTransfers, GetEvents, GetFigures, GetStatus)  # after the turn's force
+
+AnyRead = Read | GetEvents | GetFigures | GetStatus
 
 _POSITIONED = (Vote, Ack)
 
@@ -73,6 +84,7 @@ class Engine:
         self._started_us = clock.now().mono_us
         self._rows: list[Row] = []
         self._rows_read = 0
+        self.figures = Figures()  #: what this process counts
         self._take_office()
 
     def _take_office(self) -> None:
@@ -107,9 +119,10 @@ class Engine:
     def turn(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """Decide a batch, force it, and give what may leave now. A full disk gives refusals that are no outcomes."""
         machine = self.machine
+        self.figures.turn(len(batch))
         self._load(batch)
         effects: list[Effect] = []
-        reads: list[tuple[Sender, int, Read | GetStatus]] = []
+        reads: list[tuple[Sender, int, AnyRead]] = []
         at_us = machine.label_us(now)
         for sender, n, message in batch:
             if isinstance(message, READS):
@@ -200,18 +213,21 @@ class Engine:
         self._chain = chain = chain_value(self._chain, self._epoch, seq, at_us, kind, id, body)
         self._rows.append(Row(seq, self._epoch, at_us, kind, id, body, chain))
         self.machine.fold.apply(seq, self._epoch, at_us, record)
+        self.figures.row(kind, record)
 
     def _force(self) -> None:
         """One commit for all rows of the turn. If it is rolled back, memory is rebuilt from the store (T2)."""
         if not self._rows:
             return
         rows, self._rows = self._rows, []
+        begun_us = self._clock.now().mono_us
         try:
             self._store.append(rows)
         except StorageFull:
             self._no_room()
             self.machine = self._recover(self.machine)
             raise
+        self.figures.force.add(self._clock.now().mono_us - begun_us)
 
     def _declined(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """The answers to a batch that was rolled back; whoever asked something is told at once, not left to wait."""
@@ -230,23 +246,23 @@ class Engine:
             effects.extend(declined)
         return effects
 
-    def _answers(self, reads: Sequence[tuple[Sender, int, Read | GetStatus]], now: Now) -> list[Effect]:
+    def _answers(self, reads: Sequence[tuple[Sender, int, AnyRead]], now: Now) -> list[Effect]:
         """Answer a turn's reads, as far as the rows go that may be read between two drains."""
         effects: list[Effect] = []
         for sender, n, message in reads:
             answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
-            self._rows_read += ROWS_OF_ONE_READ
-            if isinstance(answer, AccountsPage):
-                self._rows_read += len(answer.accounts)
-            elif isinstance(answer, EntriesPage):
-                self._rows_read += len(answer.entries)
+            self._rows_read += _rows_of(message, answer)
             effects.append(Effect(sender.address, n, answer))
         return effects
 
-    def _answer(self, message: Read | GetStatus, now: Now) -> AnyMessage:
-        """Answer a read from the posted tables, after the force."""
+    def _answer(self, message: AnyRead, now: Now) -> AnyMessage:
+        """Answer a read after the force: from the posted tables, from the journal, or from what is counted."""
         if isinstance(message, GetStatus):
             return self.machine.status(self.about(now), now)
+        if isinstance(message, GetFigures):
+            return self.figures.info(self.machine.role, self._store.identity.name)
+        if isinstance(message, GetEvents):
+            return events_page(self._store, message)
         self.post()
         if self.machine.fold.unposted:
             return NO_ROOM
@@ -286,6 +302,20 @@ class Engine:
             log.error("the disk is full: no new work is taken until there is room")
         self._room = False
         self.machine.alarms["storage_full"] = "the disk is full: no new work is taken until there is room"
+
+
+def _rows_of(message: AnyRead, answer: AnyMessage) -> int:
+    """What a read has cost, in rows."""
+    match answer:
+        case AccountsPage():
+            return ROWS_OF_ONE_READ + len(answer.accounts)
+        case EntriesPage():
+            return ROWS_OF_ONE_READ + len(answer.entries)
+        case EventsPage() if isinstance(message, GetEvents) and message.after >= 0:
+            return ROWS_OF_ONE_READ + answer.seq - message.after
+        case TransfersPage():
+            return ROWS_OF_ONE_READ + SCAN_ROWS
+    return ROWS_OF_ONE_READ
 
 
 def _apply_again(machine: Machine, row: Row, record: Record, store: JournalStore) -> None:

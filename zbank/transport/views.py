@@ -14,7 +14,15 @@ from zbank.domain.legs import Leg
 from zbank.domain.money import AmountInput, currency, format_amount
 from zbank.domain.refusal import Refusal
 from zbank.ids import format_id
-from zbank.protocol.messages import AccountInfo, EntriesPage, EntryInfo, ParticipantInfo, Phase, TransferInfo
+from zbank.protocol.messages import (
+    AccountInfo,
+    EntriesPage,
+    EntryInfo,
+    ParticipantInfo,
+    Phase,
+    TransferInfo,
+    TransferListed,
+)
 
 Json = dict[str, Any]
 
@@ -68,6 +76,7 @@ class AccountView(Struct, frozen=True):
     held_minor: int
     overdraft_limit_minor: int
     opened_at_us: int
+    replayed: bool = False  #: answer of `open_account`: an earlier request had opened it
 
     @property
     def account(self) -> str:
@@ -191,6 +200,22 @@ class TransferView(Struct, frozen=True):
         return plain
 
 
+class TransferList(Struct, frozen=True):
+    """A page of transfers, newest first."""
+
+    transfers: list[TransferView]
+    cursor: str  #: of the next page; "" = this was the last
+    missing: list[ActorDown]  #: branches that did not answer: what they know stands in a later page, when they do
+
+    def to_json(self) -> Json:
+        """Transfers and the cursor of the next page (null after the last)."""
+        return {
+            "transfers": [transfer.to_json() for transfer in self.transfers],
+            "cursor": self.cursor or None,
+            "missing": [down.to_json() for down in self.missing],
+        }
+
+
 class ActorDown(Struct, frozen=True):
     """An actor of the cluster that did not answer."""
 
@@ -204,7 +229,7 @@ class ActorDown(Struct, frozen=True):
         return {"role": self.role, "name": self.name, "endpoint": self.endpoint, "up": False, "reason": self.reason}
 
 
-def account_view(branch: str, info: AccountInfo) -> AccountView:
+def account_view(branch: str, info: AccountInfo, *, replayed: bool = False) -> AccountView:
     """The account of a branch's answer."""
     return AccountView(
         branch,
@@ -216,6 +241,7 @@ def account_view(branch: str, info: AccountInfo) -> AccountView:
         info.held_minor,
         info.overdraft_limit_minor,
         info.opened_at_us,
+        replayed,
     )
 
 
@@ -243,6 +269,11 @@ def transfer_view(info: TransferInfo, participants: tuple[ParticipantInfo, ...],
         info.timeline,
         reason,
     )
+
+
+def listed_view(listed: TransferListed) -> TransferView:
+    """One line of a list of transfers."""
+    return transfer_view(listed.info, (), listed.info.at_us, "")
 
 
 def _entry_view(entry: EntryInfo, code: str) -> EntryView:

@@ -1,0 +1,140 @@
+"""What happened to transfers, read from the journal: rows that are forced, each told as zero, one or two events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zbank.domain.legs import home_branch
+from zbank.protocol.codec import decode_record
+from zbank.protocol.fold import Row
+from zbank.protocol.messages import (
+    ABORTED,
+    APPLIED,
+    BEGIN,
+    COMMITTED,
+    DECISION,
+    RELEASED,
+    VOTE,
+    YES,
+    Event,
+    EventsPage,
+    GetEvents,
+)
+from zbank.protocol.messages import REFUSED as REFUSED_VOTE
+from zbank.protocol.records import Aborted, Committed, Decided, Executed, Prepared, Record, Refused
+from zbank.storage.sqlite import JournalStore
+
+PAGE_BYTES = 900_000  #: of events in one answer, which has to fit a frame
+
+
+def events_page(store: JournalStore, message: GetEvents) -> EventsPage:
+    """The events of at most `limit` journal rows after a place."""
+    if message.after < 0:
+        return EventsPage((), store.seq, True)
+    events: list[Event] = []
+    seq = message.after
+    room_bytes = PAGE_BYTES
+    for row in store.pages.journal(message.after, message.limit):
+        told = _events(row, store.identity.name)
+        room_bytes -= 200 + len(row.body) * (len(told) + 1)
+        if room_bytes < 0 and events:
+            break
+        events += told
+        seq = row.seq
+    return EventsPage(tuple(events), max(seq, min(message.after, store.seq)), seq >= store.seq)
+
+
+def _events(row: Row, name: str) -> list[Event]:
+    record = decode_record(row.body)
+    tell = _TELL.get(type(record))
+    return [] if tell is None else tell(row, record, name)
+
+
+def _executed(row: Row, record: Executed, name: str) -> list[Event]:
+    content = record.content
+    return [
+        Event(
+            row.seq,
+            row.at_us,
+            COMMITTED,
+            record.id,
+            number=record.number,
+            legs=content.legs,
+            currency=content.currency,
+            memo=content.memo,
+        )
+    ]
+
+
+def _refused(row: Row, record: Refused, name: str) -> list[Event]:
+    content = record.content
+    if content is None:  # a cancel, or what was no transfer
+        return []
+    event = Event(
+        row.seq,
+        row.at_us,
+        ABORTED,
+        record.id,
+        refusal=record.refusal,
+        legs=content.legs,
+        currency=content.currency,
+        memo=content.memo,
+    )
+    if len({leg.branch for leg in content.legs}) == 1:
+        return [event]
+    return [Event(row.seq, row.at_us, VOTE, record.id, vote=REFUSED_VOTE, legs=content.legs), event]
+
+
+def _prepared(row: Row, record: Prepared, name: str) -> list[Event]:
+    content = record.content
+    vote = Event(row.seq, row.at_us, VOTE, record.id, record.txn, YES, legs=content.legs, currency=content.currency)
+    if home_branch(content.legs) != name:
+        return [vote]
+    begin = Event(
+        row.seq,
+        row.at_us,
+        BEGIN,
+        record.id,
+        record.txn,
+        legs=content.legs,
+        currency=content.currency,
+        memo=content.memo,
+    )
+    return [begin, vote]
+
+
+def _committed(row: Row, record: Committed, name: str) -> list[Event]:
+    return [Event(row.seq, row.at_us, APPLIED, record.id, record.txn, number=record.number)]
+
+
+def _aborted(row: Row, record: Aborted, name: str) -> list[Event]:
+    kind = RELEASED if record.refusal is None else ABORTED
+    return [Event(row.seq, row.at_us, kind, record.id, record.txn, refusal=record.refusal)]
+
+
+def _decided(row: Row, record: Decided, name: str) -> list[Event]:
+    content = record.content
+    return [
+        Event(
+            row.seq,
+            row.at_us,
+            DECISION,
+            record.id,
+            record.txn,
+            number=record.number,
+            legs=content.legs,
+            currency=content.currency,
+            memo=content.memo,
+        )
+    ]
+
+
+_TELL: dict[type[Record], Callable[[Row, Any, str], list[Event]]] = {
+    Executed: _executed,
+    Refused: _refused,
+    Prepared: _prepared,
+    Committed: _committed,
+    Aborted: _aborted,
+    Decided: _decided,
+}

@@ -1,0 +1,160 @@
+"""The part of the Client that watches the bank: lists of transfers, events, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from zbank.domain.account import check_branch_name, parse_account
+from zbank.errors import InvalidInput, ZbankError
+from zbank.protocol.messages import (
+    BRANCH,
+    FAR_US,
+    Event,
+    EventsPage,
+    FiguresInfo,
+    GetEvents,
+    GetFigures,
+    ListTransfers,
+    TransfersPage,
+)
+from zbank.transport import client_input as given
+from zbank.transport.client_base import ClientBase, as_it_is
+from zbank.transport.client_joins import merge_transfers
+from zbank.transport.client_request import THE_COORDINATOR
+from zbank.transport.views import ActorDown, TransferList, listed_view
+
+MAX_ROUNDS = 5  #: of looking further back, while a page is not full
+COORDINATOR_KEY = "*"  #: among positions: no branch has this name
+MAX_POSITIONS_CHARS = 64 * 1_001
+
+
+class EventBatch(NamedTuple):
+    """What happened since some positions."""
+
+    events: list[tuple[str, Event]]  #: with the actor's name; in the order of each actor's journal, merged by time
+    positions: dict[str, int]  #: to go on from
+    is_last: bool  #: there is no more for now
+    missing: list[str]  #: actors that did not answer
+
+
+class WatchClient(ClientBase):
+    """Lists and events."""
+
+    def transfers(
+        self,
+        *,
+        account: str | None = None,
+        branch: str | None = None,
+        status: str = "",
+        from_us: int = 0,
+        until_us: int = FAR_US,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> TransferList:
+        """A page of transfers, newest first: of one account, of one branch, or of the whole bank.
+
+        `status`: "committed", "aborted" or "pending"; "" = all, but of an account what was committed. A page may be short
+        and not the last: go on while there is a `cursor`.
+        """
+        if account is not None or branch is not None:
+            name, number = parse_account(account) if account is not None else (check_branch_name(branch or ""), "")
+            if branch not in (None, name):
+                raise InvalidInput(f"{account} is no account of branch {branch}: give one of the two")
+            given.check_page(limit, cursor)
+            message = ListTransfers(number, status, False, from_us, until_us, cursor, limit)
+            page: TransfersPage = self._read(name, message, TransfersPage, as_it_is)
+            return TransferList([listed_view(one) for one in page.transfers], page.cursor, [])
+        given.check_page(limit, "")
+        return self._all_transfers(status, from_us, until_us, limit, _positions_of(cursor))
+
+    def _all_transfers(
+        self, status: str, from_us: int, until_us: int, limit: int, cursors: dict[str, str] | None
+    ) -> TransferList:
+        """Each branch tells those that it is the home of; merged by time."""
+        infos = self._known_branches()
+        if cursors is None:
+            cursors = dict.fromkeys((info.name for info in infos), "")
+        pages: dict[str, TransfersPage] = {}
+        missing: list[ActorDown] = []
+        endpoints = {info.name: info.endpoint for info in infos}
+        wanted = dict(cursors)
+        for _ in range(MAX_ROUNDS):
+            asked: dict[str, Future[TransfersPage]] = {
+                name: self._ask(
+                    name,
+                    ListTransfers("", status, True, from_us, until_us, after, limit),
+                    TransfersPage,
+                    as_it_is,
+                    self._survey_us(),
+                )
+                for name, after in wanted.items()
+            }
+            for name, future in asked.items():
+                try:
+                    page = future.result()
+                except ZbankError as error:
+                    missing.append(ActorDown(BRANCH, name, endpoints.get(name, ""), str(error)))
+                    wanted.pop(name)
+                    continue
+                before = pages.get(name)
+                found = (*before.transfers, *page.transfers) if before else page.transfers
+                pages[name] = TransfersPage(found[:limit], page.cursor if len(found) <= limit else found[limit - 1].cursor)
+            wanted = {name: pages[name].cursor for name in wanted if pages[name].cursor and not pages[name].transfers}
+            if not wanted:
+                break
+        chosen, following = merge_transfers(cursors, pages, limit)
+        return TransferList([listed_view(one) for one in chosen], _text_of(following), missing)
+
+    def events(self, positions: Mapping[str, int] | None = None, *, limit: int = 200) -> EventBatch:
+        """What happened to transfers since `positions`, at most `limit` journal rows of each actor; None = where the
+        journals stand now (no events).
+
+        Positions are rows of journals by branch, the coordinator's under "*". What is told was forced, so it is for good,
+        and asking again from the same positions tells the same. A new branch is followed from its first row on.
+        """
+        self._io.check_may_wait()
+        self._contact()
+        given.check_page(limit, "")
+        names = [info.name for info in self._known_branches()]
+        keys = [*([COORDINATOR_KEY] if self._routes.coordinator_endpoint else []), *names]
+        asked: dict[str, Future[EventsPage]] = {}
+        for key in keys:
+            after = -1 if positions is None else positions.get(key, 0)
+            target = THE_COORDINATOR if key == COORDINATOR_KEY else key
+            asked[key] = self._ask(target, GetEvents(after, limit), EventsPage, as_it_is, self._survey_us())
+        found: list[tuple[str, Event]] = []
+        following = dict(positions or {})
+        missing: list[str] = []
+        is_last = True
+        for key, future in asked.items():
+            try:
+                page = future.result()
+            except ZbankError:
+                missing.append(key)
+                continue
+            found += [(key, event) for event in page.events]
+            following[key] = page.seq
+            is_last = is_last and page.is_last
+        found.sort(key=lambda one: one[1].at_us)  # stable: the order of each journal stays
+        return EventBatch(found, following, is_last, missing)
+
+    def figures(self) -> list[FiguresInfo | ActorDown]:
+        """What the coordinator and every branch count, asked now; who does not answer stands there as ActorDown."""
+        return self._survey(GetFigures(), FiguresInfo)
+
+
+def _positions_of(cursor: str) -> dict[str, str] | None:
+    """The cursors of all branches from one text; None for the first page. Raises InvalidInput."""
+    if not cursor:
+        return None
+    given.check_text(cursor, "a cursor", MAX_POSITIONS_CHARS)
+    parts = [part.split(":") for part in cursor.split(",")]
+    if any(len(part) != 2 for part in parts):
+        raise InvalidInput("this is no cursor of a page of transfers: begin with the first page")
+    return {check_branch_name(name): after for name, after in parts}
+
+
+def _text_of(cursors: Mapping[str, str]) -> str:
+    return ",".join(f"{name}:{after}" for name, after in sorted(cursors.items()))
