@@ -45,15 +45,15 @@ clean:  ## remove .venv and all caches; data/ stays
 	find zbank tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e .
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest]'
 	@touch $@
 
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[dev]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dev]'
 	@touch $@ .venv/installed
 
 .venv/installed-fuzz: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[dev,fuzz]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dev,fuzz]'
 	@touch $@ .venv/installed .venv/installed-dev
 
 .venv/made:

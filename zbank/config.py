@@ -137,6 +137,11 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(match["host"], int(match["port"]))
 
 
+def url_host(host: str) -> str:
+    """The host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def parse_reachable_endpoint(text: str) -> Endpoint:
     """As `parse_endpoint`, for an address that others connect to: 0.0.0.0 and * are only good to listen on."""
     endpoint = parse_endpoint(text)

@@ -238,10 +238,10 @@ def test_a_wrong_config_is_one_line(stage: Cluster, runs: list[Launcher]) -> Non
 
 
 def test_parts_that_this_build_lacks_are_reported(stage: Cluster, runs: list[Launcher]) -> None:
-    stage.config.write_text(stage.config.read_text() + "\n[rest]\nport = 1\n")
+    stage.config.write_text(stage.config.read_text() + "\n[dashboard]\nport = 1\n")
     runs.append(launcher := Launcher(stage))
     launcher.wait_for(OPEN)
-    assert f"[rest] of {stage.config} is not in this build: it is not started" in launcher.output
+    assert f"[dashboard] of {stage.config} is not in this build: it is not started" in launcher.output
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "x", "1.5", "1001", "9" * 30])

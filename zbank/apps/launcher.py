@@ -13,7 +13,9 @@ import signal
 import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -31,10 +33,12 @@ from zbank.config import (
     ClusterConfig,
     CoordinatorConfig,
     Endpoint,
+    RestConfig,
     data_file,
     listeners,
     load_config,
     parse_endpoint,
+    url_host,
 )
 from zbank.errors import InvalidConfig, StoreError, ZbankError
 from zbank.protocol.messages import BRANCH, COORDINATOR, StatusInfo
@@ -47,6 +51,7 @@ PATIENCE_S = 10.0  #: after this long, say whom we still wait for
 ASK_LIMIT_S = 1.0
 TURN_S = 0.1
 DRILL_DELAYS_S = (0.1, 0.5)  #: in drills things die on purpose, again and again
+REST_NAME = "rest"
 GENERATED = "run_cluster.toml"  #: in the data folder: the config that --branches makes
 
 EXIT_DONE = 0
@@ -75,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = msgspec.structs.replace(config, data=Path(options.data).absolute())
         if options.branches is not None:
             config = _with_branches(config, options.branches)
+        if options.no_rest:
+            config = msgspec.structs.replace(config, rest=None)
         for line in _absent_parts(config):
             _say(line)
         if options.drills:
@@ -103,6 +110,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--drills", action="store_true", help="with the gates of `zbank drill`: to learn two-phase commit, not for real money"
     )
+    parser.add_argument("--no-rest", action="store_true", help="without the REST bridge")
     return parser.parse_args(arguments)
 
 
@@ -145,6 +153,8 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     commands = {COORDINATOR_NAME: [*zbank_command, "coordinator", *common]}
     for name in config.branches:
         commands[name] = [*zbank_command, "branch", *common, "--name", name]
+    if config.rest is not None:
+        commands[REST_NAME] = [*zbank_command, "rest", "--config", str(config.path)]
     return commands
 
 
@@ -155,9 +165,8 @@ def _environment() -> dict[str, str]:
 
 
 def _absent_parts(config: ClusterConfig) -> Iterator[str]:
-    for name, section in (("rest", config.rest), ("dashboard", config.dashboard)):
-        if section is not None:
-            yield f"[{name}] of {config.path} is not in this build: it is not started"
+    if config.dashboard is not None:
+        yield f"[dashboard] of {config.path} is not in this build: it is not started"
 
 
 def _with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
@@ -206,25 +215,27 @@ def _as_toml(config: ClusterConfig) -> str:
 
 def _check_for_drills(config: ClusterConfig) -> None:
     """Raise InvalidConfig when something listens where other machines can reach it."""
-    for section, actor in _actors(config):
-        if not listens_here_only(actor.bind):
+    for section, key, host, port in _listeners(config):
+        if not listens_here_only(f"tcp://{host}:{port}"):
             raise InvalidConfig(
-                f"{config.path}: {section}: {actor.bind} can be reached from other machines: with --drills all addresses "
-                "must be of this machine alone, as in tcp://127.0.0.1:9100"
+                f"{config.path}: {section}: {host}:{port} ({key}) can be reached from other machines: with --drills all "
+                "addresses must be of this machine alone, as in tcp://127.0.0.1:9100"
             )
 
 
-def _actors(config: ClusterConfig) -> list[tuple[str, CoordinatorConfig | BranchConfig]]:
-    """All that listen, with their sections of the config."""
-    branches = [(f"branches.{name}", branch) for name, branch in config.branches.items()]
-    return [("coordinator", config.coordinator), *branches]
+def _listeners(config: ClusterConfig) -> Iterator[tuple[str, str, str, int]]:
+    """All that listens here: section and key of the config, host, port."""
+    actors: list[tuple[str, CoordinatorConfig | BranchConfig]] = [("coordinator", config.coordinator)]
+    actors += [(f"branches.{name}", branch) for name, branch in config.branches.items()]
+    for section, actor in actors:
+        yield section, "endpoint" if actor.bind == actor.endpoint else "bind", *parse_endpoint(actor.bind)
+    if config.rest is not None:
+        yield REST_NAME, "port", url_host(config.rest.host), config.rest.port
 
 
 def _check_ports_are_free(config: ClusterConfig) -> None:
     """Raise InvalidConfig, with the key to change, unless everything can listen where it is told to."""
-    for section, actor in _actors(config):
-        key = f"{section}.endpoint" if actor.bind == actor.endpoint else f"{section}.bind"
-        host, port = parse_endpoint(actor.bind)
+    for section, key, host, port in _listeners(config):
         try:
             _try_to_listen(host, port)
         except OSError as error:
@@ -232,7 +243,7 @@ def _check_ports_are_free(config: ClusterConfig) -> None:
                 why = f"port {port} is taken (does the cluster run already?): stop who has it, or give another port"
             else:
                 why = f"cannot listen on {host}:{port} here ({error.strerror}): give an address of this machine"
-            raise InvalidConfig(f"{config.path}: {key}: {why}") from error
+            raise InvalidConfig(f"{config.path}: {section}.{key}: {why}") from error
 
 
 def _try_to_listen(host: str, port: int) -> None:
@@ -260,7 +271,8 @@ def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop)
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
-    missing = {COORDINATOR_NAME, *config.branches}
+    wanted = {child.name for child in supervisor.children}
+    missing = wanted
     while missing:
         supervisor.turn(TURN_S)
         if stop.asked or supervisor.hopeless is not None:
@@ -269,7 +281,7 @@ def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop)
             if child.ends_in_a_row >= MAX_FALSE_STARTS:
                 supervisor.hopeless = child
                 return False
-        missing = {COORDINATOR_NAME, *config.branches} - _who_answers(config)
+        missing = wanted - _who_answers(config)
         now_s = time.monotonic()
         if missing and now_s > patient_until_s:
             _say(f"still waiting for {', '.join(sorted(missing))}")
@@ -287,7 +299,18 @@ def _who_answers(config: ClusterConfig) -> set[str]:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
     except ZbankError:
         return set()
-    return {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    found = {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    if config.rest is not None:
+        url = f"{_rest_url(config.rest)}/healthz"
+        with suppress(OSError), urllib.request.urlopen(url, timeout=ASK_LIMIT_S):
+            found.add(REST_NAME)
+    return found
+
+
+def _rest_url(rest: RestConfig) -> str:
+    """Where the bridge is found from this machine."""
+    host = "localhost" if rest.host in ("0.0.0.0", "::", "*") else url_host(rest.host)
+    return f"http://{host}:{rest.port}"
 
 
 def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> None:
@@ -303,11 +326,16 @@ def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> Non
     rows += [(BRANCH, name, branch.endpoint) for name, branch in config.branches.items()]
     for role, name, endpoint in rows:
         table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
+    if config.rest is not None:
+        table.add_row(REST_NAME, "", _rest_url(config.rest), pids[REST_NAME], "")
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=160)
     with console.capture() as drawn:
         console.print(table)
     _say(drawn.get().rstrip("\n"))
     _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
+    if config.rest is not None:
+        url = _rest_url(config.rest)
+        _say(f"Over HTTP: {url}/v1/cluster; all it can do, to read and to try: {url}/docs\n")
     if drills:
         steps = (f"    {line}" for line in _drill_steps(config))
         _say("\n".join(["This bank can be stopped, looked into and broken, to learn from it:", "", *steps, ""]))

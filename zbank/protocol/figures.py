@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
+from zbank.domain.legs import branches_of
 from zbank.protocol.messages import CountInfo, FiguresInfo, HistogramInfo
-from zbank.protocol.records import Decided, Ended, Record
+from zbank.protocol.records import Aborted, Decided, Ended, Executed, Record, Refused
 
 BOUNDS_US = (250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000)
 
@@ -32,7 +33,7 @@ class Figures:
     """The counts of one process of an actor."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()  #: "turns", "messages", and journal rows by kind as "rows KIND"
+        self.counts: Counter[str] = Counter()  #: "turns", "messages", "rows KIND" of the journal, transfers by outcome
         self.force = Histogram()  #: of the disk, each commit
         self.vote = Histogram()  #: coordinator: from the request to each vote
         self.decide = Histogram()  #: from the request to the decision
@@ -47,7 +48,17 @@ class Figures:
     def row(self, kind: str, record: Record) -> None:
         """A row was journaled."""
         self.counts[f"rows {kind}"] += 1
-        if type(record) is Decided:
+        if type(record) is Executed:
+            self.counts["local committed"] += 1
+        elif type(record) is Refused:
+            if record.content is not None:
+                one_branch = len(branches_of(record.content.legs)) == 1
+                self.counts["local aborted" if one_branch else "between branches aborted"] += 1
+        elif type(record) is Aborted:
+            if record.refusal is not None:  # at the home branch alone
+                self.counts["between branches aborted"] += 1
+        elif type(record) is Decided:
+            self.counts["between branches committed"] += 1
             self.decide.add(record.decided_us)
             self._decided_us[record.id] = record.decided_us
             for vote in record.votes:

@@ -24,6 +24,7 @@ OPERATOR = "operator"
 ROLES = (CUSTOMER, TELLER, AUDITOR, OPERATOR)
 
 MAX_TOKENS = 5_000  #: above it the longest revoked are forgotten
+LAST_US = 221_845_392_000_000_000  #: the year 9000: later times cannot be written as text
 PAGE_TOKENS = 250  #: so many fit a frame whatever they hold
 
 Answered = tuple[Record | None, AnyMessage]
@@ -158,6 +159,8 @@ def _problem(message: MakeToken) -> str:
     """What is wrong with a token; "" when nothing is."""
     if message.role not in ROLES:
         return f"{message.role!r} is no role: it is one of {', '.join(ROLES)}"
+    if message.expires_us > LAST_US:
+        return "the token expires after the year 9000: let it never expire, which is 0"
     if not message.holder.isprintable():
         return "the holder's name has characters that cannot be printed"
     if message.role == CUSTOMER and not message.accounts:

@@ -74,5 +74,5 @@ class FiguresInfo(Message, frozen=True, tag="figures"):
 
     role: Name
     name: Name
-    counts: tuple[CountInfo, ...]  #: journal rows by kind ("rows KIND"), "turns", "messages"
+    counts: tuple[CountInfo, ...]  #: "turns", "messages", "rows KIND" of the journal, and transfers as in "local committed"
     histograms: tuple[HistogramInfo, ...]

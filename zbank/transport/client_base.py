@@ -53,6 +53,11 @@ class ClientBase:
         self._finalizer.detach()
         self._io.close()
 
+    @property
+    def outstanding(self) -> int:
+        """How many requests have not ended."""
+        return len(self._io.core.requests)
+
     def _limit_us(self, timeout_s: float | None) -> int:
         return self._timeout_us if timeout_s is None else given.timeout_us(timeout_s)
 

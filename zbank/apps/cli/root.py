@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from zbank import __version__
-from zbank.apps.cli import accounts, bench, chaos, drill, many, serve, status, transfers
+from zbank.apps.cli import accounts, bench, chaos, drill, many, rest, serve, status, tokens, transfers
 from zbank.apps.cli.shell import BankGroup
 
 COMMANDS = (
     serve.branch,
     serve.coordinator,
+    rest.rest,
     status.status,
     accounts.accounts,
     accounts.open_,
@@ -25,6 +26,7 @@ COMMANDS = (
     accounts.freeze,
     accounts.unfreeze,
     accounts.close,
+    tokens.tokens,
     bench.bench,
     chaos.chaos,
     drill.drill,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,9 +155,9 @@ def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
 
 def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[str, str]:
     """(what to listen on, what to advertise); says the latter, and where it comes from when it was not given."""
-    from zbank.config import parse_endpoint
+    from zbank.config import parse_endpoint, url_host
 
-    host = _url_host(str(flags["host"] or DEFAULT_HOST))
+    host = url_host(str(flags["host"] or DEFAULT_HOST))
     port = int(flags["port"] or default_port)
     try:
         bind = str(parse_endpoint(f"tcp://{host}:{port}"))
@@ -176,14 +175,6 @@ def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[s
         endpoint = bind
         click.echo(f"advertises {endpoint}")
     return bind, endpoint
-
-
-def _url_host(host: str) -> str:
-    """The host as it stands in an address: IPv6 in brackets."""
-    try:
-        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
-    except ValueError:
-        return host
 
 
 def _outward_address() -> str:

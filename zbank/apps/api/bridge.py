@@ -1,0 +1,114 @@
+"""What all requests of one bridge share: the client, the tokens, the figures, the limits."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from typing import NamedTuple
+
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from zbank import Client
+from zbank.apps.api.access import Principal
+from zbank.apps.api.feed import EventFeed
+from zbank.apps.api.metrics import Metrics
+from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem, problem_of
+from zbank.apps.api.tokens import TokenList, TokensUnknown
+from zbank.errors import ZbankError
+from zbank.ids import SECRET_PREFIX
+
+MAX_SECRET_CHARS = 200
+FAILURES_A_MINUTE = 20  #: bad tokens from one address; then it is told to wait
+HERE_ONLY = frozenset({"localhost", "127.0.0.1", "[::1]"})  #: what a browser on this machine calls this machine
+
+
+class RestSettings(NamedTuple):
+    """What one bridge needs to know."""
+
+    host: str
+    port: int
+    endpoint: str  #: of the coordinator
+    cluster: str = ""  #: its name; "" = any
+    threads: int = 64  #: requests that are worked on at once
+    max_streams: int = 16  #: event streams; each holds one of the threads
+    rate_limit_per_s: int = 1_000  #: requests of one token, or of one address without one; 0 = no limit
+    timeout_s: float = 10.0  #: for an answer of the bank
+
+    @property
+    def is_here_only(self) -> bool:
+        """Nobody outside this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Bridge:
+    """One running bridge."""
+
+    def __init__(self, bank: Client, settings: RestSettings) -> None:
+        self.bank = bank
+        self.settings = settings
+        self.tokens = TokenList(bank, is_open_allowed=settings.is_here_only)
+        self.metrics = Metrics(bank)
+        self.feed = EventFeed(bank)
+        self.streams = threading.BoundedSemaphore(settings.max_streams)
+        self.stopping = threading.Event()  #: event streams end when it is set
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._rate = RateLimitItemPerSecond(max(1, settings.rate_limit_per_s))
+        self._guesses = RateLimitItemPerMinute(FAILURES_A_MINUTE)
+
+    def close(self) -> None:
+        """End the streams and stop following the tokens. The client is its maker's to close."""
+        self.stopping.set()
+        self.tokens.close()
+
+    def admit(self, authorization: str | None, address: str, host: str, act: str) -> Principal:
+        """Who asks, if they may do this now. Raises Problem `unauthorized`, `forbidden`, `too_many_requests`."""
+        try:
+            principal = self._principal(authorization, address, host)
+        except TokensUnknown as error:
+            raise problem_of(error) from error
+        if not principal.may(act):
+            raise Problem(FORBIDDEN, f"a {principal.role} may not do this")
+        return principal
+
+    def limit(self, key: str) -> None:
+        """Count a request. Raises Problem `too_many_requests`."""
+        if self.settings.rate_limit_per_s and not self._limiter.hit(self._rate, key):
+            detail = f"more than {self.settings.rate_limit_per_s} requests in a second: slow down"
+            raise Problem(TOO_MANY, detail, retry_after_s=1)
+
+    def _principal(self, authorization: str | None, address: str, host: str) -> Principal:
+        if authorization is None:
+            nobody = self.tokens.nobody()
+            if nobody is None:
+                self.limit(f"address {address}")
+                raise Problem(UNAUTHORIZED, "give a token: Authorization: Bearer zbank_…")
+            if host.rpartition(":")[0] not in HERE_ONLY and host not in HERE_ONLY:
+                # Else a page of some site, whose name was made to lead here, could use the open bank of who looks at it.
+                raise Problem(FORBIDDEN, "without tokens the bank is open to this machine alone: call it localhost")
+            return nobody
+        scheme, _, secret = authorization.partition(" ")
+        principal = None
+        if scheme.lower() == "bearer" and len(secret) <= MAX_SECRET_CHARS and secret.startswith(SECRET_PREFIX):
+            principal = self.tokens.principal(secret)
+        if principal is None:
+            if not self._limiter.hit(self._guesses, f"guesses {address}"):
+                raise Problem(TOO_MANY, "too many wrong tokens from your address: wait a minute", retry_after_s=60)
+            raise Problem(UNAUTHORIZED, "this token is not good (any more): ask an operator for another one")
+        self.limit(f"token {principal.token_id}")
+        return principal
+
+    def readiness(self) -> dict[str, str]:
+        """By actor, why it cannot be used; empty when all answer. Also asks for the tokens if they are not known."""
+        try:
+            actors = self.bank.status()
+        except ZbankError as error:
+            return {"coordinator": error.detail}
+        down = {actor.name or actor.role: actor.reason for actor in actors if not hasattr(actor, "epoch")}
+        if not self.tokens.is_known:
+            down["tokens"] = "the coordinator has not told them yet"
+        return down

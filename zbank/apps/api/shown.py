@@ -1,0 +1,256 @@
+"""What the REST bridge answers, described for the OpenAPI document.
+
+Answers are made by the client's views (`to_json`), so nothing is checked here at run time; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Shown(BaseModel):
+    """What is answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-27T02:00:00.000Z"])]
+Decimals = Annotated[str, Field(examples=["1000.00"], description="Decimal text.")]
+IdText = Annotated[str, Field(json_schema_extra={"format": "uuid"}, examples=["01a206e4-6535-7290-a6cf-c388bb3b8b1c"])]
+
+
+class ProblemShown(Shown):
+    """Why not (RFC 9457). `code` is stable, `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+class AccountShown(Shown):
+    """An account as it stands."""
+
+    account: str = Field(examples=["Mumbai/1001"])
+    branch: str
+    number: str
+    owner: str
+    currency: str = Field(examples=["INR"])
+    status: Literal["open", "frozen", "closed"]
+    balance: Decimals
+    held: Decimals
+    available: Decimals = Field(description="balance - held + overdraft_limit")
+    overdraft_limit: Decimals
+
+
+class AccountsShown(Shown):
+    """All accounts of a branch."""
+
+    accounts: list[AccountShown]
+
+
+class AccountsPageShown(AccountsShown):
+    """A page of accounts."""
+
+    cursor: str | None = Field(description="Of the next page; null after the last.")
+
+
+class EntryShown(Shown):
+    """One line of a statement."""
+
+    id: IdText
+    at: Time
+    effective_on: str | None
+    amount: Decimals = Field(description="Signed: + credits, - debits.")
+    balance: Decimals = Field(description="After this entry.")
+    currency: str
+    memo: str
+    counterparties: list[str] = Field(description="The other accounts of the transfer.")
+
+
+class EntriesShown(Shown):
+    """A page of a statement."""
+
+    account: AccountShown
+    entries: list[EntryShown]
+    cursor: str | None = Field(description="Of the next page; null after the last.")
+
+
+class BalanceShown(Shown):
+    """A balance at some time."""
+
+    account: str
+    currency: str
+    balance: Decimals
+    at: Time | None = Field(description="Null: now.")
+
+
+class LegShown(Shown):
+    """One account's share."""
+
+    account: str
+    amount: Decimals = Field(description="Signed: + credits, - debits.")
+
+
+class RefusalShown(Shown):
+    """Why the bank said no."""
+
+    code: str = Field(examples=["insufficient_funds"])
+    detail: str
+
+
+class ParticipantShown(Shown):
+    """One branch's part in a transfer."""
+
+    branch: str
+    state: Literal["prepared", "committed", "aborted", "in_doubt"]
+    vote: str | None
+    prepare_ms: float | None
+    apply_ms: float | None
+
+
+class PhaseShown(Shown):
+    """One bar of the timeline, in milliseconds since the request."""
+
+    phase: str
+    actor: str
+    start_ms: float
+    end_ms: float
+
+
+class TransferShown(Shown):
+    """What became of a transfer."""
+
+    id: IdText
+    status: Literal["committed", "aborted", "pending", "unknown"]
+    source: str | None = Field(alias="from", description="Null unless there are two legs.")
+    to: str | None
+    amount: Decimals | None
+    currency: str | None
+    legs: list[LegShown]
+    refusal: RefusalShown | None
+    reason: str | None = Field(description="Why more is not known, and what to do.")
+    participants: list[ParticipantShown]
+    timeline: list[PhaseShown]
+    created_at: Time | None
+
+
+class TransferDetailShown(TransferShown):
+    """All that is known of a transfer."""
+
+    memo: str
+    effective_on: str | None
+    txn: str | None = Field(description="The two-phase commit that settled it or is at work.")
+
+
+class ActorDownShown(Shown):
+    """An actor that does not answer."""
+
+    role: str
+    name: str
+    endpoint: str
+    up: Literal[False]
+    reason: str
+
+
+class TransfersShown(Shown):
+    """A page of transfers, newest first. It may be short and not the last."""
+
+    transfers: list[TransferDetailShown]
+    cursor: str | None = Field(description="Of the next page; null after the last.")
+    missing: list[ActorDownShown] = Field(description="Branches that did not answer: their part stands in a later page.")
+
+
+class ActorShown(Shown):
+    """A coordinator or branch that answers."""
+
+    role: Literal["coordinator", "branch"]
+    name: str
+    up: Literal[True]
+    epoch: int
+    version: str
+    uptime_s: float
+    journal_rows: int
+    journal_bytes: int
+    unposted_rows: int
+    in_flight: int
+    in_doubt: int
+    accounts: int | None
+    clearing: Decimals | None = Field(description="Money on its way, from this branch's side.")
+    alarms: list[str]
+
+
+class ClusterShown(Shown):
+    """Who is up, and how they do."""
+
+    name: str
+    version: str
+    tokens_demanded: bool = Field(description="False: the demo on this machine, open to anybody here.")
+    actors: list[ActorShown | ActorDownShown]
+
+
+class BranchShown(Shown):
+    """A branch of the bank."""
+
+    name: str
+    currency: str
+    endpoint: str
+    up: bool
+
+
+class BranchesShown(Shown):
+    """All branches, by name."""
+
+    branches: list[BranchShown]
+
+
+class InDoubtShown(Shown):
+    """A prepared transfer whose decision its branch does not know."""
+
+    txn: str
+    transfer: IdText
+    branch: str
+    age_s: float
+
+
+class InDoubtsShown(Shown):
+    """What is in doubt, the oldest first."""
+
+    in_doubt: list[InDoubtShown]
+    missing: list[ActorDownShown]
+
+
+class EventShown(Shown):
+    """One thing that happened to a transfer at an actor, forced to its disk."""
+
+    kind: Literal["committed", "aborted", "begin", "vote", "decision", "applied", "released"]
+    at: Time
+    actor: str
+    id: IdText
+    txn: str | None
+    vote: str | None
+    number: int | None
+    refusal: RefusalShown | None
+    legs: list[LegShown]
+    currency: str | None
+    memo: str
+
+
+class BulkLineShown(Shown):
+    """What became of one line."""
+
+    line: int = Field(description="1, 2, 3, …")
+    status: int = Field(description="As the HTTP status of a single transfer.")
+    replayed: bool = Field(description="An earlier request with this key had done it already.")
+    transfer: TransferShown | None
+    problem: ProblemShown | None
+
+
+class HealthShown(Shown):
+    """Whether the bridge, or the bank behind it, can be used."""
+
+    status: Literal["ok", "not_ready"]
+    down: dict[str, str] = Field(description="By actor, why it cannot be used.")

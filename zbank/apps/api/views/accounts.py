@@ -1,0 +1,229 @@
+"""Accounts: list, open, look at, change; statements and balances."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from zbank.apps.api.access import KEEP, SEE, Principal
+from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
+from zbank.apps.api.given import BalanceQuery, ChangeGiven, EntriesQuery, OpenGiven, PageQuery
+from zbank.apps.api.paging import cursor_from, cursor_text
+from zbank.apps.api.problems import FORBIDDEN, Problem, problem_of
+from zbank.apps.api.shown import AccountShown, AccountsPageShown, BalanceShown, EntriesShown
+from zbank.clock import format_time
+from zbank.domain.money import currency, format_amount
+from zbank.errors import RemoteFault, ZbankError
+from zbank.protocol.messages import FAR_US
+from zbank.transport.views import AccountView, EntryView
+
+routes = Routes("accounts")
+
+CSV = "text/csv; charset=utf-8"
+CSV_COLUMNS = ("id", "at", "effective_on", "amount", "balance", "currency", "memo", "counterparties")
+RISKY_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such text for a formula
+
+PATH = "/v1/branches/<branch>/accounts"
+ONE = PATH + "/<number>"
+CHANGING = ("account_not_found", "account_closed", "account_not_empty", "system_account", "limit_exceeded", "invalid_amount")
+REPLAYED = "Idempotency-Replayed"
+
+
+def replay_header(is_replayed: bool) -> dict[str, str]:
+    """The header that says that an earlier request had done it."""
+    return {REPLAYED: "true"} if is_replayed else {}
+
+
+def check_owns(principal: Principal, account: str) -> None:
+    """Raise Problem `forbidden` unless this one may see the account. It says the same of accounts that do not exist."""
+    if not principal.owns(account):
+        raise Problem(FORBIDDEN, f"{account} is not an account of yours")
+
+
+@routes.add(
+    "GET",
+    PATH,
+    act=SEE,
+    answers=[Answer(200, "A page of accounts, by number. A customer sees the own ones.", AccountsPageShown)],
+    problems=["branch_not_found"],
+    query=PageQuery,
+)
+def list_accounts(ask: Ask, branch: str) -> Reply:
+    """The accounts of a branch."""
+    try:
+        if ask.principal.is_customer:
+            own = sorted(name for name in ask.principal.accounts if name.startswith(f"{branch}/"))
+            found, following = [account for name in own if (account := _account_or_none(ask, name))], ""
+        else:
+            found, following = ask.bank.accounts_page(
+                branch, after=cursor_from(ask.query.cursor), limit=ask.query.limit
+            )
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error
+    return Reply({"accounts": [account.to_json() for account in found], "cursor": cursor_text(following)})
+
+
+def _account_or_none(ask: Ask, name: str) -> AccountView | None:
+    """A customer's token may name accounts that are not there (yet)."""
+    try:
+        return ask.bank.account(name)
+    except RemoteFault as error:
+        if error.remote_code == "account_not_found":
+            return None
+        raise
+
+
+@routes.add(
+    "POST",
+    PATH,
+    act=KEEP,
+    body=OpenGiven,
+    key=REQUIRED,
+    answers=[Answer(201, "The account.", AccountShown, ("Location", REPLAYED))],
+    problems=[
+        "branch_not_found",
+        "account_exists",
+        "currency_mismatch",
+        "system_account",
+        "limit_exceeded",
+        "invalid_amount",
+        "idempotency_conflict",
+    ],
+)
+def open_account(ask: Ask, branch: str) -> Reply:
+    """Open an account."""
+    given: OpenGiven = ask.body
+    try:
+        account = ask.bank.open_account(
+            branch,
+            number=given.number or "",
+            owner=given.owner,
+            overdraft_limit=given.overdraft_limit,
+            currency=given.currency,
+            id=ask.id,
+        )
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error
+    location = f"/v1/branches/{account.branch}/accounts/{account.number}"
+    return Reply(account.to_json(), 201, {"Location": location, **replay_header(account.replayed)})
+
+
+@routes.add(
+    "GET",
+    ONE,
+    act=SEE,
+    answers=[Answer(200, "The account as it stands.", AccountShown)],
+    problems=["account_not_found", "branch_not_found"],
+)
+def show_account(ask: Ask, branch: str, number: str) -> Reply:
+    """Look at an account."""
+    check_owns(ask.principal, f"{branch}/{number}")
+    return Reply(_account(ask, branch, number).to_json())
+
+
+@routes.add(
+    "PATCH",
+    ONE,
+    act=KEEP,
+    body=ChangeGiven,
+    key=REQUIRED,
+    answers=[Answer(200, "The account after the change.", AccountShown, (REPLAYED,))],
+    problems=["branch_not_found", *CHANGING, "idempotency_conflict"],
+)
+def change_account(ask: Ask, branch: str, number: str) -> Reply:
+    """Freeze, unfreeze or close an account, or set its overdraft limit."""
+    given: ChangeGiven = ask.body
+    try:
+        replayed = ask.bank.change_account(
+            f"{branch}/{number}", status=given.status, overdraft_limit=given.overdraft_limit, id=ask.id
+        )
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error
+    return Reply(_account(ask, branch, number).to_json(), 200, replay_header(replayed))
+
+
+@routes.add(
+    "GET",
+    ONE + "/entries",
+    act=SEE,
+    answers=[
+        Answer(
+            200,
+            "A page of the statement; as CSV with `Accept: text/csv`, then the next page's cursor is in X-Next-Cursor.",
+            EntriesShown,
+            ("X-Next-Cursor",),
+            {"text/csv": {"schema": {"type": "string"}, "example": ",".join(CSV_COLUMNS) + "\r\n"}},
+        )
+    ],
+    problems=["account_not_found", "branch_not_found"],
+    query=EntriesQuery,
+)
+def list_entries(ask: Ask, branch: str, number: str) -> Reply:
+    """The statement of an account."""
+    check_owns(ask.principal, f"{branch}/{number}")
+    query: EntriesQuery = ask.query
+    try:
+        page = ask.bank.statement(
+            f"{branch}/{number}",
+            newest_first=query.order == "newest",
+            limit=query.limit,
+            cursor=cursor_from(query.cursor),
+            from_us=query.start,
+            until_us=FAR_US if query.end is None else query.end,
+        )
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error
+    following = cursor_text(page.cursor)
+    if ask.request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv":
+        headers = {"X-Next-Cursor": following} if following else {}
+        name = f'attachment; filename="{branch}-{number}.csv"'
+        return Reply(entries_csv(page.entries), 200, {"Content-Disposition": name, **headers}, CSV)
+    return Reply({**page.to_json(), "cursor": following})
+
+
+@routes.add(
+    "GET",
+    ONE + "/balance",
+    act=SEE,
+    answers=[Answer(200, "The balance.", BalanceShown)],
+    problems=["account_not_found", "branch_not_found"],
+    query=BalanceQuery,
+)
+def show_balance(ask: Ask, branch: str, number: str) -> Reply:
+    """The balance of an account, now or at some time."""
+    name = f"{branch}/{number}"
+    check_owns(ask.principal, name)
+    query: BalanceQuery = ask.query
+    shown: dict[str, Any]
+    if query.at is None:
+        account = _account(ask, branch, number)
+        shown = {"account": name, "currency": account.currency, "balance": account.balance, "at": None}
+        return Reply(shown)
+    try:
+        page = ask.bank.statement(name, limit=1, until_us=query.at + 1)
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error
+    code = page.account.currency
+    balance = page.entries[0].balance if page.entries else format_amount(0, currency(code))
+    return Reply({"account": name, "currency": code, "balance": balance, "at": format_time(query.at)})
+
+
+def entries_csv(entries: list[EntryView]) -> str:
+    """Entries as CSV (RFC 4180); no cell is taken for a formula by a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(CSV_COLUMNS)
+    for entry in entries:
+        row = {**entry.to_json(), "counterparties": " ".join(entry.counterparties)}
+        if entry.memo.startswith(RISKY_STARTS):
+            row["memo"] = f"'{entry.memo}"
+        writer.writerow(["" if row[column] is None else row[column] for column in CSV_COLUMNS])
+    return text.getvalue()
+
+
+def _account(ask: Ask, branch: str, number: str) -> AccountView:
+    try:
+        return ask.bank.account(f"{branch}/{number}")
+    except ZbankError as error:
+        raise problem_of(error, in_url=True) from error

@@ -1,0 +1,110 @@
+"""The cluster: who is up, the branches, what is in doubt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zbank import __version__
+from zbank.apps.api.access import SEE, SEE_BANK
+from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
+from zbank.apps.api.problems import Problem, problem_of
+from zbank.apps.api.shown import BranchesShown, BranchShown, ClusterShown, InDoubtsShown
+from zbank.errors import ZbankError
+from zbank.ids import format_id
+from zbank.protocol.messages import BRANCH, BranchInfo, StatusInfo
+from zbank.transport.views import ActorDown, amount_text
+
+routes = Routes("cluster")
+
+
+@routes.add("GET", "/v1/cluster", act=SEE_BANK, answers=[Answer(200, "Who is up, and how they do.", ClusterShown)])
+def show_cluster(ask: Ask) -> Reply:
+    """The coordinator and all branches, asked now."""
+    try:
+        actors = ask.bank.status()
+        currencies = {info.name: info.currency for info in ask.bank.branches()}
+    except ZbankError as error:
+        raise problem_of(error) from error
+    names = [actor.cluster for actor in actors if isinstance(actor, StatusInfo)]
+    return Reply(
+        {
+            "name": names[0] if names else "",
+            "version": __version__,
+            "tokens_demanded": not ask.bridge.tokens.is_open,
+            "actors": [_actor_json(actor, currencies) for actor in actors],
+        }
+    )
+
+
+@routes.add("GET", "/v1/branches", act=SEE, answers=[Answer(200, "All branches, by name.", BranchesShown)])
+def list_branches(ask: Ask) -> Reply:
+    """The branches, as the coordinator knows them."""
+    return Reply({"branches": [_branch_json(info) for info in _branches(ask)]})
+
+
+@routes.add(
+    "GET",
+    "/v1/branches/<branch>",
+    act=SEE,
+    answers=[Answer(200, "The branch.", BranchShown)],
+    problems=["branch_not_found"],
+)
+def show_branch(ask: Ask, branch: str) -> Reply:
+    """One branch."""
+    found = next((info for info in _branches(ask) if info.name == branch), None)
+    if found is None:
+        raise Problem("branch_not_found", f"there is no branch {branch}", status=404)
+    return Reply(_branch_json(found))
+
+
+@routes.add(
+    "GET", "/v1/in-doubt", act=SEE_BANK, answers=[Answer(200, "What is in doubt, the oldest first.", InDoubtsShown)]
+)
+def list_in_doubt(ask: Ask) -> Reply:
+    """Prepared transfers whose decision a branch does not know (at most 100 of each branch). They settle by themselves."""
+    try:
+        actors = ask.bank.status()
+    except ZbankError as error:
+        raise problem_of(error) from error
+    told = [(held, actor.name) for actor in actors if isinstance(actor, StatusInfo) for held in actor.in_doubt]
+    told.sort(key=lambda one: (-one[0].age_us, one[1]))
+    found = [
+        {"txn": str(held.txn), "transfer": format_id(held.id), "branch": branch, "age_s": held.age_us / 1e6}
+        for held, branch in told
+    ]
+    missing = [actor.to_json() for actor in actors if isinstance(actor, ActorDown)]
+    return Reply({"in_doubt": found, "missing": missing})
+
+
+def _branches(ask: Ask) -> list[BranchInfo]:
+    try:
+        return ask.bank.branches()
+    except ZbankError as error:
+        raise problem_of(error) from error
+
+
+def _branch_json(info: BranchInfo) -> dict[str, Any]:
+    return {"name": info.name, "currency": info.currency, "endpoint": info.endpoint, "up": info.up}
+
+
+def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> dict[str, Any]:
+    if isinstance(actor, ActorDown):
+        return actor.to_json()
+    code = currencies.get(actor.name)
+    is_branch = actor.role == BRANCH
+    return {
+        "role": actor.role,
+        "name": actor.name,
+        "up": True,
+        "epoch": actor.epoch,
+        "version": actor.version,
+        "uptime_s": actor.uptime_us / 1e6,
+        "journal_rows": actor.seq,
+        "journal_bytes": actor.journal_bytes,
+        "unposted_rows": actor.unposted,
+        "in_flight": actor.in_flight,
+        "in_doubt": len(actor.in_doubt),
+        "accounts": actor.accounts if is_branch else None,
+        "clearing": amount_text(actor.clearing_minor, code) if is_branch and code else None,
+        "alarms": list(actor.alarms),
+    }

@@ -1,0 +1,65 @@
+"""`zbank rest`: the REST bridge, from a config file or flags."""
+
+from __future__ import annotations
+
+import click
+
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+COORDINATOR_PORT = 9000
+MISSING = "the REST bridge needs packages that are not installed: pip install 'zbank[rest]'"
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="Cluster file: the coordinator's address, and [rest].")
+@click.option("--endpoint", envvar="ZBANK_ENDPOINT", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
+@click.option("--host", help=f"Address to listen on; 0.0.0.0 for all, then tokens are demanded.  [{DEFAULT_HOST}]")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"Port to listen on.  [{DEFAULT_PORT}]")
+@click.option(
+    "--threads", type=click.IntRange(1, 512), default=64, show_default=True, help="Requests that are worked on at once."
+)
+@click.option(
+    "--rate-limit",
+    type=click.IntRange(0, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Requests a second of one token; 0 = no limit.",
+)
+def rest(
+    config: str | None, endpoint: str | None, host: str | None, port: int | None, threads: int, rate_limit: int
+) -> int:
+    """Run the REST bridge until SIGTERM or Ctrl-C. Its documentation is at /docs, the OpenAPI document at /openapi.json.
+
+    \b
+    Examples:
+      zbank rest --config config/cluster.toml
+      zbank rest --endpoint tcp://192.168.1.10:9000 --port 8080
+      zbank tokens make --holder ops --role operator && zbank rest --host 0.0.0.0
+    """
+    try:
+        from zbank.apps.api.bridge import RestSettings
+        from zbank.apps.api.serve import run
+    except ImportError as error:
+        return complain(f"{MISSING} ({error})", EXIT_USAGE)
+    cluster_name = ""
+    if config is not None:
+        from zbank.config import RestConfig, load_config
+
+        cluster = load_config(config)
+        section = cluster.rest or RestConfig()
+        place, cluster_name = cluster.coordinator.endpoint, cluster.name
+        host, port = host or section.host, port or section.port
+    else:
+        place = checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT)
+    return run(
+        RestSettings(
+            host=host or DEFAULT_HOST,
+            port=port or DEFAULT_PORT,
+            endpoint=place,
+            cluster=cluster_name,
+            threads=threads,
+            rate_limit_per_s=rate_limit,
+        )
+    )
