@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, MAX_NAME_CHARS, MAX_NUMBER_CHARS
 from zbank.domain.money import MAX_AMOUNT_CHARS
@@ -36,7 +36,16 @@ def _checked_amount(value: object, pattern: re.Pattern[str], good: str) -> objec
 
 
 def _amount(value: object) -> object:
-    return _checked_amount(value, _AMOUNT, '"50.00"')
+    if _limit(value) == 0 and not isinstance(value, str):
+        raise ValueError("give an amount above zero")
+    return value
+
+
+def _limit(value: object) -> object:
+    value = _checked_amount(value, _AMOUNT, '"50.00"')
+    if isinstance(value, int | Decimal) and value < 0:
+        raise ValueError("give an amount that is not negative")
+    return value
 
 
 def _signed_amount(value: object) -> object:
@@ -51,6 +60,8 @@ def _day(value: object) -> object:
 
 
 def _number_or_text(value: object) -> object:
+    if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value.adjusted()) <= MAX_NUMBER_CHARS:
+        value = int(value)  # 1001.0 is an integer, by the word of JSON Schema
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -76,11 +87,18 @@ NumberOrInt = Annotated[
     str,
     BeforeValidator(_number_or_text),
     StringConstraints(strict=True, pattern=NUMBER_PATTERN),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": NUMBER_PATTERN}, {"type": "integer", "minimum": 0}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": NUMBER_PATTERN},
+                {"type": "integer", "minimum": 0, "maximum": 10**MAX_NUMBER_CHARS - 1},
+            ]
+        }
+    ),
 ]
 Amount = Annotated[str | int | Decimal, BeforeValidator(_amount), _amount_schema(AMOUNT_PATTERN, exclusiveMinimum=0)]
 SignedAmount = Annotated[str | int | Decimal, BeforeValidator(_signed_amount), _amount_schema(SIGNED_PATTERN)]
-Limit = Annotated[str | int | Decimal, BeforeValidator(_amount), _amount_schema(AMOUNT_PATTERN, minimum=0)]
+Limit = Annotated[str | int | Decimal, BeforeValidator(_limit), _amount_schema(AMOUNT_PATTERN, minimum=0)]
 Memo = Annotated[str, StringConstraints(strict=True, max_length=MAX_MEMO_CHARS)]
 Currency = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Z]{3}$"), Field(examples=["INR"])]
 Day = Annotated[str, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-01-31"]})]
@@ -155,16 +173,10 @@ class OpenGiven(Given):
 class ChangeGiven(Given):
     """What of an account is to change: give one or both."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "frozen"}], "minProperties": 1})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "frozen"}]})
 
     status: Literal["open", "frozen", "closed"] | None = None
     overdraft_limit: Limit | None = None
-
-    @model_validator(mode="after")
-    def _something(self) -> ChangeGiven:
-        if self.status is None and self.overdraft_limit is None:
-            raise ValueError("nothing to change: give a status or an overdraft_limit")
-        return self
 
 
 class MovementGiven(Given):
@@ -240,11 +252,9 @@ def _moment(value: object) -> object:
     """Microseconds UTC of a date-time of RFC 3339, or of the beginning of a day."""
     if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         raise ValueError("write a time as 2026-01-31T12:00:00Z, or a day as 2026-01-31")
-    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    if since < timedelta(0):
-        raise ValueError("give a time after 1970")
-    return since // timedelta(microseconds=1)
+    return max(0, since // timedelta(microseconds=1))  # nothing was posted before
 
 
 def _whole(value: object) -> object:
@@ -264,7 +274,12 @@ Moment = Annotated[
     ),
 ]
 PageLimit = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1, le=MAX_PAGE, description="Lines of the page, at the most.")
+    int,
+    Field(ge=1, le=MAX_PAGE),
+    BeforeValidator(_whole),
+    WithJsonSchema(
+        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "description": "Lines of the page, at the most."}
+    ),
 ]
 Cursor = Annotated[
     str,
@@ -283,7 +298,7 @@ class PageQuery(Given):
 class EntriesQuery(PageQuery):
     """A page of entries, of a span of time."""
 
-    start: Moment = Field(default=0, alias="from", description="Entries posted at this time or later.")
+    start: Moment | None = Field(default=None, alias="from", description="Entries posted at this time or later.")
     end: Moment | None = Field(default=None, alias="to", description="And before this one.")
     order: Literal["newest", "oldest"] = "newest"
 
@@ -302,7 +317,7 @@ class TransfersQuery(PageQuery):
     status: Literal["committed", "aborted", "pending"] | None = Field(
         default=None, description="Without it all; of one account those that were committed."
     )
-    start: Moment = Field(default=0, alias="from", description="Transfers that were settled at this time or later.")
+    start: Moment | None = Field(default=None, alias="from", description="Transfers that were settled at this time or later.")
     end: Moment | None = Field(default=None, alias="to", description="And before this one.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from zbank.apps.api.problems import MALFORMED, Problem
+from zbank.apps.api.problems import Problem
 
 
 def cursor_text(cursor: str) -> str | None:
@@ -14,8 +14,8 @@ def cursor_text(cursor: str) -> str | None:
 
 
 def cursor_from(text: str) -> str:
-    """Our cursor back. Raises Problem `malformed`."""
+    """Our cursor back. Raises Problem `invalid_request`."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError) as error:
-        raise Problem(MALFORMED, "query: cursor: this is no cursor of a page: begin with the first page") from error
+        raise Problem("invalid_request", "this is no cursor of a page: begin with the first page") from error

@@ -26,7 +26,15 @@ RISKY_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such
 
 PATH = "/v1/branches/<branch>/accounts"
 ONE = PATH + "/<number>"
-CHANGING = ("account_not_found", "account_closed", "account_not_empty", "system_account", "limit_exceeded", "invalid_amount")
+CHANGING = (
+    "account_not_found",
+    "account_closed",
+    "account_not_empty",
+    "system_account",
+    "limit_exceeded",
+    "invalid_amount",
+    "invalid_request",
+)
 REPLAYED = "Idempotency-Replayed"
 
 
@@ -46,7 +54,7 @@ def check_owns(principal: Principal, account: str) -> None:
     PATH,
     act=SEE,
     answers=[Answer(200, "A page of accounts, by number. A customer sees the own ones.", AccountsPageShown)],
-    problems=["branch_not_found"],
+    problems=["branch_not_found", "invalid_request"],
     query=PageQuery,
 )
 def list_accounts(ask: Ask, branch: str) -> Reply:
@@ -134,6 +142,8 @@ def show_account(ask: Ask, branch: str, number: str) -> Reply:
 def change_account(ask: Ask, branch: str, number: str) -> Reply:
     """Freeze, unfreeze or close an account, or set its overdraft limit."""
     given: ChangeGiven = ask.body
+    if given.status is None and given.overdraft_limit is None:
+        raise Problem("invalid_request", "nothing to change: give a status or an overdraft_limit")
     try:
         replayed = ask.bank.change_account(
             f"{branch}/{number}", status=given.status, overdraft_limit=given.overdraft_limit, id=ask.id
@@ -156,7 +166,7 @@ def change_account(ask: Ask, branch: str, number: str) -> Reply:
             {"text/csv": {"schema": {"type": "string"}, "example": ",".join(CSV_COLUMNS) + "\r\n"}},
         )
     ],
-    problems=["account_not_found", "branch_not_found"],
+    problems=["account_not_found", "branch_not_found", "invalid_request"],
     query=EntriesQuery,
 )
 def list_entries(ask: Ask, branch: str, number: str) -> Reply:
@@ -169,7 +179,7 @@ def list_entries(ask: Ask, branch: str, number: str) -> Reply:
             newest_first=query.order == "newest",
             limit=query.limit,
             cursor=cursor_from(query.cursor),
-            from_us=query.start,
+            from_us=query.start or 0,
             until_us=FAR_US if query.end is None else query.end,
         )
     except ZbankError as error:

@@ -60,7 +60,8 @@ def make_transfers(ask: Ask) -> Reply | Response:
     """Up to 10,000 transfers, each once and by itself: one that is refused stops no other.
 
     Each line has an id by its own `key`, or by the request's key and its number: the same request sent again moves nothing
-    twice, and tells what became of each line.
+    twice, and tells what became of each line. Of an array all lines are checked before the first is sent; of lines (NDJSON)
+    each is by itself.
     """
     lines = _lines(ask)
     results = _results(ask, lines)
@@ -71,12 +72,14 @@ def make_transfers(ask: Ask) -> Reply | Response:
 
 
 def _lines(ask: Ask) -> list[Any]:
-    """What stands in each line: JSON, or the Problem that it is none. Raises Problem when the whole cannot be read."""
+    """What stands in each line, checked or JSON, or the Problem that it is none. Raises Problem when the whole is wrong."""
     body = read_bytes(ask.request, MAX_BULK_BYTES)
     if ask.request.mimetype == NDJSON:
         lines: list[Any] = [_json_or_problem(line) for line in body.split(b"\n") if line.strip()]
     elif ask.request.mimetype == "application/json":
         lines = checked(LINES, read_json(body), "body")
+        if len(lines) <= MAX_LINES:
+            lines = [checked(LINE, line, f"line {number}") for number, line in enumerate(lines, 1)]
     else:
         raise Problem("unsupported_media_type", f"send a JSON array (application/json), or a line each ({NDJSON})")
     if not 1 <= len(lines) <= MAX_LINES:
@@ -109,7 +112,7 @@ def _send(ask: Ask, number: int, line: Any) -> Line:
     try:
         if isinstance(line, Problem):
             raise line
-        given: BulkGiven = checked(LINE, line, f"line {number}")
+        given: BulkGiven = line if isinstance(line, BulkGiven) else checked(LINE, line, f"line {number}")
         key = given.key or f"{ask.key}/{number}"
         if len(key) > MAX_KEY_CHARS:
             raise Problem(MALFORMED, f"line {number}: its key {key[:40]!r}… is longer than {MAX_KEY_CHARS} characters")

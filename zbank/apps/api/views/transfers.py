@@ -87,7 +87,7 @@ def list_transfers(ask: Ask) -> Reply:
             account=query.account,
             branch=query.branch,
             status=query.status or "",
-            from_us=query.start,
+            from_us=query.start or 0,
             until_us=FAR_US if query.end is None else query.end,
             limit=query.limit,
             cursor=cursor_from(query.cursor),
