@@ -18,7 +18,13 @@ SHELL = ("sh", "console")
 ABSENT = "not in this build"  # a line with these words may name what does not exist, and nothing that does
 FOREIGN_OPTIONS = {"--dest_host", "--dest_port"}  # of the scripts that readers may know
 NAMED_FILE = re.compile(r"(?:zbank|tests|config|docs|examples|benchmarks)/[\w./-]*|run_cluster\.py|Makefile|[A-Z]+\.md")
-TYPED = [(page, *typed) for page in PAGES for block in blocks(page, *SHELL) for typed in typed_lines(block)]
+TYPED = [
+    (page, *typed)
+    for page in PAGES
+    for block in blocks(page, *SHELL)
+    if "curl " not in block.text  # tests/acceptance/test_rest_docs.py runs those
+    for typed in typed_lines(block)
+]
 SPANS = [span for page in PAGES for span in spans(page)]
 
 
