@@ -334,8 +334,7 @@ def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> Non
     _say(drawn.get().rstrip("\n"))
     _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
     if config.rest is not None:
-        url = _rest_url(config.rest)
-        _say(f"Over HTTP: {url}/v1/cluster; all it can do, to read and to try: {url}/docs\n")
+        _say(f"Over HTTP: {_rest_url(config.rest)}/docs shows all that can be done there, and lets you try it.\n")
     if drills:
         steps = (f"    {line}" for line in _drill_steps(config))
         _say("\n".join(["This bank can be stopped, looked into and broken, to learn from it:", "", *steps, ""]))

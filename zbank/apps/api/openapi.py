@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -13,7 +12,7 @@ from zbank import __version__
 from zbank.apps.api.access import MAY
 from zbank.apps.api.endpoint import JSON, OPTIONAL, REQUIRED, Answer, Endpoint
 from zbank.apps.api.given import BRANCH_PATTERN, ID_PATTERN, NUMBER_PATTERN, BulkGiven
-from zbank.apps.api.problems import STATUSES
+from zbank.apps.api.problems import KINDS, STATUSES, problem_json
 from zbank.apps.api.reading import adapter_of
 from zbank.apps.api.shown import EventShown, ProblemShown
 from zbank.ids import MAX_KEY_CHARS
@@ -227,18 +226,12 @@ def _problems(endpoint: Endpoint) -> Json:
     schema = {"$ref": "#/components/schemas/ProblemShown"}
     found: Json = {}
     for status, codes in sorted(problem_codes(endpoint).items()):
-        example = {
-            "type": f"/docs/problems#{codes[0]}",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "code": codes[0],
-            "detail": "What happened, to what, and what to do next.",
-        }
         if status in declared:
             continue
+        examples = {code: {"value": problem_json(code, KINDS[code][1], status)} for code in codes}
         found[str(status)] = {
             "description": f"Codes: {', '.join(f'`{code}`' for code in codes)}.",
-            "content": {PROBLEM_JSON: {"schema": schema, "example": example}},
+            "content": {PROBLEM_JSON: {"schema": schema, "examples": examples}},
             **({"headers": {"Retry-After": {"schema": {"type": "integer"}}}} if status in (429, 503) else {}),
         }
     return found

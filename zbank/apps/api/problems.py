@@ -23,33 +23,46 @@ TOO_MANY = "too_many_requests"
 UNAVAILABLE = "unavailable"
 INTERNAL = "internal_error"
 
-#: HTTP status by code. What the bank refuses is 422 wherever it stands in a body.
-STATUSES: dict[str, int] = {
-    MALFORMED: 400,
-    KEY_MISSING: 400,
-    UNAUTHORIZED: 401,
-    FORBIDDEN: 403,
-    NOT_FOUND: 404,
-    "transfer_not_found": 404,
-    "method_not_allowed": 405,
-    "not_acceptable": 406,
-    "request_timeout": 408,
-    "body_too_large": 413,
-    "unsupported_media_type": 415,
-    TOO_MANY: 429,
-    "header_too_large": 431,
-    INTERNAL: 500,
-    UNAVAILABLE: 503,
-    "branch_unavailable": 503,
-    "busy": 503,
-    "storage_full": 503,
-    "out_of_office": 503,
-    **dict.fromkeys(sorted(refusal.CODES), 422),
-    "idempotency_conflict": 422,
-    "branch_not_found": 422,
-    "invalid_amount": 422,
-    "invalid_request": 422,
+#: By code: HTTP status, and what the detail may say. What the bank refuses is 422 wherever it stands in a body.
+KINDS: dict[str, tuple[int, str]] = {
+    MALFORMED: (400, 'body.amount: write digits with a point, as in "50.00"'),
+    KEY_MISSING: (400, "give an Idempotency-Key: a fresh text for each thing you want done, the same to ask again"),
+    UNAUTHORIZED: (401, "give a token: Authorization: Bearer zbank_…"),
+    FORBIDDEN: (403, "Delhi/1002 is not an account of yours"),
+    NOT_FOUND: (404, "there is nothing at this address: /docs shows what there is"),
+    "transfer_not_found": (404, "no branch and no coordinator knows 01a206e4-6535-7290-a6cf-c388bb3b8b1c"),
+    "method_not_allowed": (405, "this address does not take this method: /docs shows what it takes"),
+    "not_acceptable": (406, "no such form of the answer can be made"),
+    "request_timeout": (408, "the request did not come whole in time"),
+    "body_too_large": (413, "a body here has at most 65536 bytes"),
+    "unsupported_media_type": (415, "send JSON, with the header Content-Type: application/json"),
+    TOO_MANY: (429, "more than 1000 requests in a second: slow down"),
+    "header_too_large": (431, "the headers are too large"),
+    INTERNAL: (500, "the bridge erred: it is in its log; the same key may be sent again"),
+    UNAVAILABLE: (503, "the coordinator does not answer, so it is not known who may do what: try again later"),
+    "branch_unavailable": (
+        503,
+        "branch Delhi is not connected: nothing was done; send the same id again when it is back",
+    ),
+    "busy": (503, "too much is waiting here: send the same id again in a moment"),
+    "storage_full": (503, "branch Delhi has no room on its disk: not done; send the same id again when there is room"),
+    "out_of_office": (503, "the coordinator was restored from an old copy: bring the newest data back"),
+    refusal.ACCOUNT_NOT_FOUND: (422, "there is no account Delhi/9999"),
+    refusal.ACCOUNT_EXISTS: (422, "there is an account Delhi/2001 already"),
+    refusal.ACCOUNT_FROZEN: (422, "Delhi/2001 is frozen"),
+    refusal.ACCOUNT_CLOSED: (422, "Delhi/2001 is closed"),
+    refusal.ACCOUNT_NOT_EMPTY: (422, "Delhi/2001 has money on it or promised: bring its balance to zero first"),
+    refusal.SYSTEM_ACCOUNT: (422, "Delhi/cash is the bank's own and is never changed"),
+    refusal.CURRENCY_MISMATCH: (422, "Delhi keeps accounts in INR, not in EUR"),
+    refusal.INSUFFICIENT_FUNDS: (422, "Mumbai/1001 has 9930.00 INR available, 999999.00 is needed"),
+    refusal.LIMIT_EXCEEDED: (422, "Delhi/2001 uses or holds more of its overdraft than the new limit allows"),
+    refusal.CANCELLED: (422, "cancelled before it was executed"),
+    "idempotency_conflict": (422, "this id already stands for something else: use a fresh id"),
+    "branch_not_found": (422, "there is no branch Lima in this cluster: it has Delhi, Mumbai, Pune"),
+    "invalid_amount": (422, "'50.001' is too precise: INR has 2 decimals"),
+    "invalid_request": (422, "both sides of the transfer are Mumbai/1001: give two different accounts"),
 }
+STATUSES = {code: status for code, (status, _) in KINDS.items()}
 
 
 class Problem(Exception):
@@ -65,13 +78,13 @@ class Problem(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The problem object."""
-        return {
-            "type": f"/docs/problems#{self.code}",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "code": self.code,
-            "detail": self.detail,
-        }
+        return problem_json(self.code, self.detail, self.status)
+
+
+def problem_json(code: str, detail: str, status: int) -> dict[str, Any]:
+    """The problem object of RFC 9457."""
+    title = HTTPStatus(status).phrase
+    return {"type": f"/docs/problems#{code}", "title": title, "status": status, "code": code, "detail": detail}
 
 
 def problem_of(error: ZbankError, *, in_url: bool = False) -> Problem:

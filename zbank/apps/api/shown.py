@@ -5,7 +5,7 @@ Answers are made by the client's views (`to_json`), so nothing is checked here a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,10 @@ class Shown(BaseModel):
     """What is answered."""
 
     model_config = ConfigDict(frozen=True)
+
+
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [fields]})
 
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-27T02:00:00.000Z"])]
@@ -33,6 +37,19 @@ class ProblemShown(Shown):
 
 class AccountShown(Shown):
     """An account as it stands."""
+
+    model_config = _example(
+        account="Mumbai/1001",
+        branch="Mumbai",
+        number="1001",
+        owner="Demo",
+        currency="INR",
+        status="open",
+        balance="9950.00",
+        held="0.00",
+        available="9950.00",
+        overdraft_limit="0.00",
+    )
 
     account: str = Field(examples=["Mumbai/1001"])
     branch: str
@@ -121,8 +138,42 @@ class PhaseShown(Shown):
     end_ms: float
 
 
+_TRANSFER = {
+    "id": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+    "status": "committed",
+    "from": "Mumbai/1001",
+    "to": "Delhi/1002",
+    "amount": "50.00",
+    "currency": "INR",
+    "legs": [{"account": "Mumbai/1001", "amount": "-50.00"}, {"account": "Delhi/1002", "amount": "50.00"}],
+    "refusal": None,
+    "reason": None,
+    "participants": [],
+    "timeline": [],
+    "created_at": "2026-11-27T02:00:00.000Z",
+}
+_MORE = {
+    "participants": [
+        {"branch": "Delhi", "state": "committed", "vote": "yes", "prepare_ms": 1.943, "apply_ms": 1.468},
+        {"branch": "Mumbai", "state": "committed", "vote": "yes", "prepare_ms": 2.276, "apply_ms": 1.92},
+    ],
+    "timeline": [
+        {"phase": "prepare", "actor": "Delhi", "start_ms": 0.0, "end_ms": 1.943},
+        {"phase": "prepare", "actor": "Mumbai", "start_ms": 0.0, "end_ms": 2.276},
+        {"phase": "decide", "actor": "coordinator", "start_ms": 2.276, "end_ms": 2.276},
+        {"phase": "apply", "actor": "Delhi", "start_ms": 2.276, "end_ms": 3.744},
+        {"phase": "apply", "actor": "Mumbai", "start_ms": 2.276, "end_ms": 4.196},
+    ],
+    "memo": "rent June",
+    "effective_on": None,
+    "txn": "coordinator-1-7",
+}
+
+
 class TransferShown(Shown):
     """What became of a transfer."""
+
+    model_config = _example(**_TRANSFER)
 
     id: IdText
     status: Literal["committed", "aborted", "pending", "unknown"]
@@ -140,6 +191,8 @@ class TransferShown(Shown):
 
 class TransferDetailShown(TransferShown):
     """All that is known of a transfer."""
+
+    model_config = _example(**{**_TRANSFER, **_MORE})
 
     memo: str
     effective_on: str | None
