@@ -23,6 +23,7 @@ test: .venv/installed-dev  ## lint, types and all tests
 	.venv/bin/python -m tests.simulation
 
 test-long: .venv/installed-dev  ## the longer variants: more seeds, more kills
+	ZBANK_RANDOM_TESTS=1 .venv/bin/python -m pytest -m "long or not long" tests/unit tests/fuzz tests/storage
 	.venv/bin/python -m pytest -m long
 
 sim: .venv/installed-dev  ## the simulated bank, standard run: lost messages, crashes, failing disks

@@ -73,7 +73,7 @@ def test_a_minute_of_chaos(tmp_path: Path) -> None:
     assert found["longest_settle_s"] > 1
     assert "outcomes/s; told so far" in told
     assert "kill -9" in told
-    assert max(later - earlier for earlier, later in pairwise(moments_of(told))) < 12, f"silence: {told}"
+    assert max(later - earlier for earlier, later in pairwise(moments_of(told))) < 20, f"silence: {told}"
     assert "none: the bank kept its word" in report.read_text("utf-8")
     assert list(tmp_path.iterdir()) == [report], "a clean run leaves nothing"
 
@@ -111,10 +111,10 @@ def children(process_id: int) -> list[int]:
 
 @pytest.mark.skipif(not ON_LINUX, reason="NOT TESTED: processes are looked up in /proc")
 def test_an_actor_that_dies_of_something_else_is_a_finding(tmp_path: Path) -> None:
-    with chaos(tmp_path, "--minutes", "0.1", "--seed", "1", "--json") as process:
+    with chaos(tmp_path, "--minutes", "0.3", "--seed", "1", "--json") as process:
         assert process.stderr is not None
-        while "outcomes/s" not in process.stderr.readline():
-            pass
+        while "outcomes/s" not in (line := process.stderr.readline()):
+            assert line, "it ended before it told how it does"
         (victim,) = [child for child in children(process.pid) if "Delhi" in Path(f"/proc/{child}/cmdline").read_text()]
         os.kill(victim, signal.SIGKILL)
         out, told = process.communicate(timeout=LIMIT_S)

@@ -65,6 +65,7 @@ class ScriptedServer:
         self.seen: list[AnyMessage] = []  #: all that arrived in a session, in order
         self.frames: list[int] = []  #: number of messages of each frame
         self.sessions: set[bytes] = set()
+        self.strangers: list[type[AnyMessage]] = []  #: types of what came outside of a session
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.router = make_router(self.context, f"tcp://127.0.0.1:{port or '*'}")
         self.endpoint = self.router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
@@ -123,6 +124,7 @@ class ScriptedServer:
             if scripted is None:
                 self.sessions.add(route)
         elif route not in self.sessions:
+            self.strangers.append(type(message))
             return [(n, Fault("hello_first", "say Hello first"))]
         self.seen.append(message)
         return self._usual(n, message) if scripted is None else scripted

@@ -23,14 +23,14 @@ def silent_on(*kinds: type) -> Callable[[ScriptedServer, int, AnyMessage], Answe
 
 
 def test_nothing_listens() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Client(f"tcp://127.0.0.1:{port}") as bank:
-        begin = time.monotonic()
-        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}.*running there"):
-            bank.transfer("Mumbai/1", "Mumbai/2", "1")
-        assert time.monotonic() - begin < 5
+    with socket.socket() as held:  # bound and not listening: nobody else takes the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with Client(f"tcp://127.0.0.1:{port}", timeout_s=60) as bank:
+            begin = time.monotonic()
+            with pytest.raises(Unreachable, match=f"127.0.0.1:{port}.*running there"):
+                bank.transfer("Mumbai/1", "Mumbai/2", "1")
+            assert time.monotonic() - begin < 30, "an address that never answered is given up long before the time is over"
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,12 @@ def test_bad_endpoint(endpoint: str) -> None:
 
 
 def test_write_without_answer_is_unknown_and_was_resent_with_the_same_id() -> None:
-    with ScriptedServer(script=silent_on(Transfer)) as server, Client(server.endpoint, timeout_s=1.5) as bank:
+    with ScriptedServer(script=silent_on(Transfer)) as server, Client(server.endpoint, timeout_s=4) as bank:
         result = bank.transfer("Mumbai/1", "Mumbai/2", "1.50", id="order 7")
         assert (result.status, result.refusal) == ("unknown", None)
         assert "branch Mumbai" in result.reason
         assert result.to_json()["amount"] == "1.50"
+        server.wait_for(Transfer, 2)
         sent = [message for message in server.seen if isinstance(message, Transfer)]
         assert len(sent) >= 2
         assert len(set(sent)) == 1
@@ -93,11 +94,11 @@ def test_session_lost_while_idle_is_found_by_the_ping() -> None:
         waiting.start()
         server.wait_for(GetAccount)
         server.script = None
-        begin = time.monotonic()
+        server.strangers.clear()
         server.sessions.clear()
         waiting.join(5)
         assert not waiting.is_alive()
-        assert time.monotonic() - begin < 0.95  # sooner than the first resend
+        assert server.strangers[0] is Beat, "the ping finds it, not the resending"
 
 
 def test_busy_is_retried_until_it_is_done() -> None:
@@ -118,11 +119,11 @@ def test_busy_to_the_end_is_a_fault_not_unknown() -> None:
     def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
         return [(n, Fault("busy", "too much to do", 50))] if isinstance(message, Transfer) else None
 
-    with ScriptedServer(script=script) as server, Client(server.endpoint, timeout_s=0.4) as bank:
+    with ScriptedServer(script=script) as server, Client(server.endpoint, timeout_s=2) as bank:
         with pytest.raises(RemoteFault, match="too much") as caught:
             bank.transfer("Mumbai/1", "Mumbai/2", 1)
         assert caught.value.remote_code == "busy"
-        assert 3 <= server.count(Transfer) <= 9
+        assert 2 <= server.count(Transfer) <= 40
 
 
 def test_wrong_cluster() -> None:
@@ -195,7 +196,7 @@ def test_close_ends_what_is_outstanding() -> None:
         begin = time.monotonic()
         bank.close()
         bank.close()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 4, "it does not wait for the answers"
         assert write.result(0).status == "unknown"
         assert "same id" in write.result(0).reason
         thread.join(2)

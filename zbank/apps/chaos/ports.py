@@ -10,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 PORTS = range(20_000, 32_000)  #: below those that systems give to outgoing connections, so that a port stays free
+PORTS_VARIABLE = "ZBANK_CHAOS_PORTS"  #: `first-last`, of who runs several at once: each draws from its own
 TRIES = 200
 
 
 def free_ports(count: int, chance: random.Random) -> range:
     """`count` neighbouring loopback ports that nobody listens on. Raises OSError when there are none."""
+    first_port, _, last_port = os.environ.get(PORTS_VARIABLE, f"{PORTS.start}-{PORTS.stop - 1}").partition("-")
     for _ in range(TRIES):
-        first = chance.randrange(PORTS.start, PORTS.stop - count)
+        first = chance.randrange(int(first_port), int(last_port) + 2 - count)
         found = range(first, first + count)
         if all(_is_free(port) for port in found):
             return found
