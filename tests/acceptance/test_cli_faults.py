@@ -20,7 +20,7 @@ def test_nobody_there(cluster: Cluster) -> None:
         done = cluster.cli(*command, stdin="id,from,to,amount\na,A/1,B/1,1\n")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert cluster.endpoint in done.stderr
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 30
 
 
 def test_the_coordinator_is_down(cluster: Cluster) -> None:

@@ -98,7 +98,7 @@ def test_what_was_killed_is_started_again(stages: list[Stage]) -> None:
     killed_s = time.monotonic()
     os.kill(first, signal.SIGKILL)
     stage.turn_until(lambda: stage.said.count("one | up") == 2)
-    assert time.monotonic() - killed_s < 2.0
+    assert time.monotonic() - killed_s < 10.0, "the delay is 0.1 s; a busy machine takes its time to start a process"
     assert f"one ended (killed by SIGKILL): it starts again in {RESTART_DELAYS_S[0]:g} s" in stage.said
     assert f"one is started again (process id {stage.pid('one')})" in stage.said
     assert (stage.pid("one") != first, stage.pid("two")) == (True, other)

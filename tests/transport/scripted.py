@@ -67,7 +67,7 @@ class ScriptedServer:
         self.sessions: set[bytes] = set()
         self.strangers: list[type[AnyMessage]] = []  #: types of what came outside of a session
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.router = make_router(self.context, f"tcp://127.0.0.1:{port or '*'}")
+        self.router = bound_again(self.context, f"tcp://127.0.0.1:{port or '*'}")
         self.endpoint = self.router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
         self.port = int(self.endpoint.rpartition(":")[2])
         self._stop = threading.Event()
@@ -155,6 +155,18 @@ def coordinator_of(*servers: ScriptedServer, **more: object) -> ScriptedServer:
         **more,  # type: ignore[arg-type]
     )
     return server
+
+
+def bound_again(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socket[bytes]:
+    """A ROUTER at an address that somebody may just have closed: ZeroMQ gives it back a moment later."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return make_router(context, bind)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
