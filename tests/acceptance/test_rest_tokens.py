@@ -168,6 +168,17 @@ def test_a_revoked_token_is_refused_soon_and_for_good(staff: Staff) -> None:
     assert (unknown.returncode, "token_not_found" in unknown.stderr) == (1, True)
 
 
+def test_an_expired_token_is_none(staff: Staff) -> None:
+    secrets = (new_secret(), new_secret())
+    with staff.rest.cluster.client() as bank:
+        for secret, expires_us in zip(secrets, (1, 4_000_000_000_000_000), strict=True):
+            bank.make_token(secret, holder="temp", role="auditor", expires_us=expires_us)
+    assert staff.rest.get("/v1/cluster", secret=secrets[0]).status in (401, 429)
+    assert staff.rest.get("/v1/cluster", secret=secrets[1]).status == 200
+    listed = json.loads(staff.rest.cluster.cli("tokens", "list", "--json").stdout)["tokens"]
+    assert [token["state"] for token in listed if token["holder"] == "temp"] == ["expired", "good"]
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [

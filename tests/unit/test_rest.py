@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from zbank.apps.api.openapi import document, problem_codes
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.problems import KINDS, STATUSES, Problem, problem_of
 from zbank.apps.api.reading import read_json
+from zbank.apps.api.views import docs
 from zbank.apps.api.views.accounts import entries_csv
 from zbank.domain.legs import Leg
 from zbank.domain.money import currency, parse_amount
@@ -187,6 +189,19 @@ def test_the_document_has_every_endpoint_with_all_its_answers() -> None:
     text = json.dumps(found)
     references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert references <= set(found["components"]["schemas"])
+
+
+def test_every_answer_is_shown_by_an_example_that_fits() -> None:
+    models: list[Any] = [one.model for endpoint in ENDPOINTS for one in endpoint.answers if isinstance(one.model, type)]
+    assert len(models) > 20
+    for model in models:
+        (example,) = model.model_config["json_schema_extra"]["examples"]
+        model.model_validate(example)
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    assert set(re.findall(r'(?:src|href)="([^"]+)"', docs.PAGE)) <= {f"/docs/{name}" for name in (*docs.ASSETS, "begin.js")}
+    assert "//" not in docs.PAGE + docs.BEGIN
 
 
 def event(seq: int, kind: str = "vote", **more: Any) -> Event:

@@ -35,21 +35,25 @@ class ProblemShown(Shown):
     detail: str
 
 
+_ACCOUNT = {
+    "account": "Mumbai/1001",
+    "branch": "Mumbai",
+    "number": "1001",
+    "owner": "Demo",
+    "currency": "INR",
+    "status": "open",
+    "balance": "9950.00",
+    "held": "0.00",
+    "available": "9950.00",
+    "overdraft_limit": "0.00",
+}
+_CURSOR = "ODctMA"
+
+
 class AccountShown(Shown):
     """An account as it stands."""
 
-    model_config = _example(
-        account="Mumbai/1001",
-        branch="Mumbai",
-        number="1001",
-        owner="Demo",
-        currency="INR",
-        status="open",
-        balance="9950.00",
-        held="0.00",
-        available="9950.00",
-        overdraft_limit="0.00",
-    )
+    model_config = _example(**_ACCOUNT)
 
     account: str = Field(examples=["Mumbai/1001"])
     branch: str
@@ -66,17 +70,35 @@ class AccountShown(Shown):
 class AccountsShown(Shown):
     """All accounts of a branch."""
 
+    model_config = _example(accounts=[_ACCOUNT])
+
     accounts: list[AccountShown]
 
 
 class AccountsPageShown(AccountsShown):
     """A page of accounts."""
 
+    model_config = _example(accounts=[_ACCOUNT], cursor=None)
+
     cursor: str | None = Field(description="Of the next page; null after the last.")
+
+
+_ENTRY = {
+    "id": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+    "at": "2026-11-27T02:00:00.000Z",
+    "effective_on": None,
+    "amount": "-50.00",
+    "balance": "9950.00",
+    "currency": "INR",
+    "memo": "rent June",
+    "counterparties": ["Delhi/1002"],
+}
 
 
 class EntryShown(Shown):
     """One line of a statement."""
+
+    model_config = _example(**_ENTRY)
 
     id: IdText
     at: Time
@@ -91,6 +113,8 @@ class EntryShown(Shown):
 class EntriesShown(Shown):
     """A page of a statement."""
 
+    model_config = _example(account=_ACCOUNT, entries=[_ENTRY], cursor=_CURSOR)
+
     account: AccountShown
     entries: list[EntryShown]
     cursor: str | None = Field(description="Of the next page; null after the last.")
@@ -98,6 +122,8 @@ class EntriesShown(Shown):
 
 class BalanceShown(Shown):
     """A balance at some time."""
+
+    model_config = _example(account="Mumbai/1001", currency="INR", balance="10000.00", at="2026-01-31T00:00:00.000Z")
 
     account: str
     currency: str
@@ -212,13 +238,36 @@ class ActorDownShown(Shown):
 class TransfersShown(Shown):
     """A page of transfers, newest first. It may be short and not the last."""
 
+    model_config = _example(transfers=[{**_TRANSFER, **_MORE, "participants": [], "timeline": []}], cursor=_CURSOR, missing=[])
+
     transfers: list[TransferDetailShown]
     cursor: str | None = Field(description="Of the next page; null after the last.")
     missing: list[ActorDownShown] = Field(description="Branches that did not answer: their part stands in a later page.")
 
 
+_ACTOR = {
+    "role": "branch",
+    "name": "Mumbai",
+    "up": True,
+    "epoch": 3,
+    "version": "0.1.0",
+    "uptime_s": 12.5,
+    "journal_rows": 1042,
+    "journal_bytes": 1720320,
+    "unposted_rows": 12,
+    "in_flight": 0,
+    "in_doubt": 0,
+    "accounts": 4,
+    "clearing": "50.00",
+    "alarms": [],
+}
+_BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:9100", "up": True}
+
+
 class ActorShown(Shown):
     """A coordinator or branch that answers."""
+
+    model_config = _example(**_ACTOR)
 
     role: Literal["coordinator", "branch"]
     name: str
@@ -239,6 +288,8 @@ class ActorShown(Shown):
 class ClusterShown(Shown):
     """Who is up, and how they do."""
 
+    model_config = _example(name="demo", version="0.1.0", tokens_demanded=False, actors=[_ACTOR])
+
     name: str
     version: str
     tokens_demanded: bool = Field(description="False: the demo on this machine, open to anybody here.")
@@ -247,6 +298,8 @@ class ClusterShown(Shown):
 
 class BranchShown(Shown):
     """A branch of the bank."""
+
+    model_config = _example(**_BRANCH)
 
     name: str
     currency: str
@@ -257,11 +310,23 @@ class BranchShown(Shown):
 class BranchesShown(Shown):
     """All branches, by name."""
 
+    model_config = _example(branches=[_BRANCH])
+
     branches: list[BranchShown]
+
+
+_IN_DOUBT = {
+    "txn": "coordinator-2-17",
+    "transfer": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+    "branch": "Delhi",
+    "age_s": 7.25,
+}
 
 
 class InDoubtShown(Shown):
     """A prepared transfer whose decision its branch does not know."""
+
+    model_config = _example(**_IN_DOUBT)
 
     txn: str
     transfer: IdText
@@ -272,12 +337,28 @@ class InDoubtShown(Shown):
 class InDoubtsShown(Shown):
     """What is in doubt, the oldest first."""
 
+    model_config = _example(in_doubt=[_IN_DOUBT], missing=[])
+
     in_doubt: list[InDoubtShown]
     missing: list[ActorDownShown]
 
 
 class EventShown(Shown):
     """One thing that happened to a transfer at an actor, forced to its disk."""
+
+    model_config = _example(
+        kind="decision",
+        at="2026-11-27T02:00:00.000Z",
+        actor="coordinator",
+        id="01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+        txn="coordinator-1-7",
+        vote=None,
+        number=12,
+        refusal=None,
+        legs=_TRANSFER["legs"],
+        currency="INR",
+        memo="rent June",
+    )
 
     kind: Literal["committed", "aborted", "begin", "vote", "decision", "applied", "released"]
     at: Time
@@ -295,6 +376,8 @@ class EventShown(Shown):
 class BulkLineShown(Shown):
     """What became of one line."""
 
+    model_config = _example(line=1, status=201, replayed=False, transfer=_TRANSFER, problem=None)
+
     line: int = Field(description="1, 2, 3, …")
     status: int = Field(description="As the HTTP status of a single transfer.")
     replayed: bool = Field(description="An earlier request with this key had done it already.")
@@ -304,6 +387,8 @@ class BulkLineShown(Shown):
 
 class HealthShown(Shown):
     """Whether the bridge, or the bank behind it, can be used."""
+
+    model_config = _example(status="ok", down={})
 
     status: Literal["ok", "not_ready"]
     down: dict[str, str] = Field(description="By actor, why it cannot be used.")
