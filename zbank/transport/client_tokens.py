@@ -61,11 +61,12 @@ class TokenClient(ClientBase):
 
     def tokens(self, known_version: int = -1) -> tuple[int, list[TokenInfo]] | None:
         """All tokens that were made, revoked ones too, and their version; None when `known_version` is still the newest."""
+        self._io.check_may_wait()
         for _ in range(MAX_RESTARTS):
             version, after, found = -1, 0, list[TokenInfo]()
             while True:
                 asked = GetTokens(known_version if not found else -1, after)
-                page: TokensPage = self._read(THE_COORDINATOR, asked, TokensPage, as_it_is)
+                page: TokensPage = self._ask(THE_COORDINATOR, asked, TokensPage, as_it_is, self._survey_us()).result()
                 if page.version == known_version and not found:
                     return None
                 if version not in (-1, page.version):

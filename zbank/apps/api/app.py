@@ -12,7 +12,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from zbank import Client
-from zbank.apps.api.access import ANYBODY
 from zbank.apps.api.bridge import Bridge, RestSettings
 from zbank.apps.api.endpoint import REQUIRED, Ask, Endpoint, Reply, Routes, encode_json
 from zbank.apps.api.openapi import PATH_PARTS, PROBLEM_JSON, document
@@ -105,10 +104,7 @@ def _served(bridge: Bridge, endpoint: Endpoint) -> Callable[..., Response]:
 
 def _ask(bridge: Bridge, endpoint: Endpoint, given: Request) -> Ask:
     """Let in and check: first who asks, then what. Raises Problem."""
-    principal = ANYBODY
-    if endpoint.act is not None:
-        address, host = given.remote_addr or "", given.host
-        principal = bridge.admit(given.headers.get("Authorization"), address, host, endpoint.act)
+    principal = bridge.admit(given, endpoint.act)
     query = read_query(given, endpoint.query)
     key = read_key(given, is_required=endpoint.key == REQUIRED) if endpoint.key else ""
     body = read_body(given, endpoint.body) if endpoint.body is not None else None

@@ -6,18 +6,21 @@ import ipaddress
 import threading
 from typing import NamedTuple
 
+from flask import Request
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from zbank import Client
-from zbank.apps.api.access import Principal
+from zbank.apps.api.access import ANYBODY, Principal
 from zbank.apps.api.feed import EventFeed
 from zbank.apps.api.metrics import Metrics
 from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem, problem_of
 from zbank.apps.api.tokens import TokenList, TokensUnknown
 from zbank.errors import ZbankError
 from zbank.ids import SECRET_PREFIX
+from zbank.protocol.messages import COORDINATOR
+from zbank.transport.views import ActorDown
 
 MAX_SECRET_CHARS = 200
 FAILURES_A_MINUTE = 20  #: bad tokens from one address; then it is told to wait
@@ -56,6 +59,8 @@ class Bridge:
         self.feed = EventFeed(bank)
         self.streams = threading.BoundedSemaphore(settings.max_streams)
         self.stopping = threading.Event()  #: event streams end when it is set
+        self._readiness: dict[str, str] | None = None  #: as told last
+        self._asking = threading.Lock()
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._rate = RateLimitItemPerSecond(max(1, settings.rate_limit_per_s))
         self._guesses = RateLimitItemPerMinute(FAILURES_A_MINUTE)
@@ -65,10 +70,15 @@ class Bridge:
         self.stopping.set()
         self.tokens.close()
 
-    def admit(self, authorization: str | None, address: str, host: str, act: str) -> Principal:
+    def admit(self, request: Request, act: str | None) -> Principal:
         """Who asks, if they may do this now. Raises Problem `unauthorized`, `forbidden`, `too_many_requests`."""
+        if act is None:  # open to all
+            if not self.settings.is_here_only:
+                self.limit(f"address {request.remote_addr}")
+            return ANYBODY
         try:
-            principal = self._principal(authorization, address, host)
+            authorization = request.headers.get("Authorization")
+            principal = self._nobody(request) if authorization is None else self._holder(authorization, request)
         except TokensUnknown as error:
             raise problem_of(error) from error
         if not principal.may(act):
@@ -81,34 +91,56 @@ class Bridge:
             detail = f"more than {self.settings.rate_limit_per_s} requests in a second: slow down"
             raise Problem(TOO_MANY, detail, retry_after_s=1)
 
-    def _principal(self, authorization: str | None, address: str, host: str) -> Principal:
-        if authorization is None:
-            nobody = self.tokens.nobody()
-            if nobody is None:
-                self.limit(f"address {address}")
-                raise Problem(UNAUTHORIZED, "give a token: Authorization: Bearer zbank_…")
-            if host.rpartition(":")[0] not in HERE_ONLY and host not in HERE_ONLY:
-                # Else a page of some site, whose name was made to lead here, could use the open bank of who looks at it.
-                raise Problem(FORBIDDEN, "without tokens the bank is open to this machine alone: call it localhost")
-            return nobody
+    def _nobody(self, request: Request) -> Principal:
+        """Without a token: anybody, where and while that is allowed."""
+        nobody = self.tokens.nobody()
+        if nobody is None:
+            self.limit(f"address {request.remote_addr}")
+            raise Problem(UNAUTHORIZED, "give a token: Authorization: Bearer zbank_…")
+        # Else a page of some site could use the open bank of who looks at it: by a name that was made to lead here, or by a
+        # form that needs no answer.
+        origin = request.headers.get("Origin", f"http://{request.host}")
+        if not (_is_here(request.host) and _is_here(origin.rpartition("//")[2])):
+            raise Problem(FORBIDDEN, "without tokens the bank is open to this machine alone: call it localhost")
+        return nobody
+
+    def _holder(self, authorization: str, request: Request) -> Principal:
+        """Who holds the token. Who guesses is told to wait, and makes the coordinator no work."""
         scheme, _, secret = authorization.partition(" ")
+        guesses = f"guesses {request.remote_addr}"
         principal = None
         if scheme.lower() == "bearer" and len(secret) <= MAX_SECRET_CHARS and secret.startswith(SECRET_PREFIX):
-            principal = self.tokens.principal(secret)
+            principal = self.tokens.principal(secret, may_ask=self._limiter.test(self._guesses, guesses))
         if principal is None:
-            if not self._limiter.hit(self._guesses, f"guesses {address}"):
+            if not self._limiter.hit(self._guesses, guesses):
                 raise Problem(TOO_MANY, "too many wrong tokens from your address: wait a minute", retry_after_s=60)
             raise Problem(UNAUTHORIZED, "this token is not good (any more): ask an operator for another one")
         self.limit(f"token {principal.token_id}")
         return principal
 
     def readiness(self) -> dict[str, str]:
-        """By actor, why it cannot be used; empty when all answer. Also asks for the tokens if they are not known."""
+        """By actor, why it cannot be used; empty when all answer. Whoever asks while somebody else does gets what was told
+        last: that a branch is silent takes seconds to find out, and anybody may ask this.
+        """
+        if self._asking.acquire(blocking=self._readiness is None):
+            try:
+                self._readiness = self._ask_all()
+            finally:
+                self._asking.release()
+        assert self._readiness is not None
+        return self._readiness
+
+    def _ask_all(self) -> dict[str, str]:
         try:
             actors = self.bank.status()
         except ZbankError as error:
-            return {"coordinator": error.detail}
-        down = {actor.name or actor.role: actor.reason for actor in actors if not hasattr(actor, "epoch")}
+            return {COORDINATOR: error.detail}
+        down = {actor.name or actor.role: actor.reason for actor in actors if isinstance(actor, ActorDown)}
         if not self.tokens.is_known:
             down["tokens"] = "the coordinator has not told them yet"
         return down
+
+
+def _is_here(host: str) -> bool:
+    """Is this, with or without a port, what a browser on this machine calls this machine?"""
+    return host in HERE_ONLY or host.rpartition(":")[0] in HERE_ONLY

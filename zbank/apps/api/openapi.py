@@ -205,8 +205,9 @@ def problem_codes(endpoint: Endpoint) -> dict[int, list[str]]:
     add("malformed")
     if endpoint.key == REQUIRED:
         add("idempotency_key_missing")
+    add("too_many_requests")
     if endpoint.act is not None:
-        for code in ("unauthorized", "forbidden", "too_many_requests", "branch_unavailable", "busy", "unavailable"):
+        for code in ("unauthorized", "forbidden", "branch_unavailable", "busy", "unavailable"):
             add(code)
     if takes_body:
         for code in ("body_too_large", "unsupported_media_type"):

@@ -20,6 +20,7 @@ from zbank.protocol.messages import TokenInfo
 from zbank.transport.client_tokens import secret_digest
 
 FOLLOW_S = 0.5
+WAIT_S = 1.0  #: for another thread that asks already
 ASK_AGAIN_S = 0.1  #: for an unknown token the list is asked for at most so often
 STALE_S = 900.0
 
@@ -73,11 +74,14 @@ class TokenList:
         """No token was ever made, and here that means: anybody may do anything."""
         return self._is_open_allowed and self.is_known and not self._by_digest
 
-    def principal(self, secret: str) -> Principal | None:
-        """Who holds this secret; None when nobody (any more) does. Raises TokensUnknown."""
+    def principal(self, secret: str, *, may_ask: bool) -> Principal | None:
+        """Who holds this secret; None when nobody (any more) does. Raises TokensUnknown.
+
+        `may_ask`: the coordinator may be asked about one that is not known, which may have been made just now.
+        """
         digest = secret_digest(secret)
         token = self._by_digest.get(digest)
-        if token is None:
+        if token is None and may_ask:
             self.refresh(at_most_every_s=ASK_AGAIN_S)
             token = self._by_digest.get(digest)
         self._check_known()
@@ -96,7 +100,9 @@ class TokenList:
 
     def refresh(self, *, at_most_every_s: float = 0.0) -> None:
         """Ask the coordinator now. What goes wrong is left to the next time: the list known last holds."""
-        with self._lock:
+        if not self._lock.acquire(timeout=WAIT_S):
+            return  # somebody else is asking, and gets no answer
+        try:
             if time.monotonic() - self._asked_s < at_most_every_s:
                 return
             try:
@@ -111,6 +117,8 @@ class TokenList:
                 version, tokens = found
                 self._by_digest = {token.secret_digest: token for token in tokens}
                 self._version = version
+        finally:
+            self._lock.release()
 
     def _check_known(self) -> None:
         if not self.is_known:

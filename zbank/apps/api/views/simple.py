@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from flask import Response
+
 from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
-from zbank.apps.api.endpoint import OPTIONAL, Answer, Ask, Reply, Routes
+from zbank.apps.api.endpoint import JSON, OPTIONAL, Answer, Ask, Reply, Routes, encode_json
 from zbank.apps.api.given import AccountGiven, CashGiven, PairGiven, SimpleListQuery, SimpleTransferGiven
 from zbank.apps.api.paying import REFUSALS, SIMPLE_OUTCOMES, check_may_pay, outcome, submit
 from zbank.apps.api.problems import problem_of
 from zbank.apps.api.shown import AccountShown, AccountsShown
 from zbank.apps.api.views.accounts import check_owns
 from zbank.errors import ZbankError
+from zbank.transport.views import AccountView
 
 routes = Routes("simple")
 
@@ -62,12 +67,24 @@ def simple_withdraw(ask: Ask) -> Reply:
     problems=["branch_not_found"],
     query=SimpleListQuery,
 )
-def simple_list(ask: Ask) -> Reply:
+def simple_list(ask: Ask) -> Response:
     """All accounts of a branch. Of a large one better take /v1/branches/{branch}/accounts, page by page."""
+    found = ask.bank.accounts(ask.query.branch)
     try:
-        return Reply({"accounts": [account.to_json() for account in ask.bank.accounts(ask.query.branch)]})
+        first = next(found, None)
     except ZbankError as error:
         raise problem_of(error, in_url=True) from error
+    return Response(_listed(first, found), content_type=JSON)
+
+
+def _listed(first: AccountView | None, rest: Iterable[AccountView]) -> Iterator[bytes]:
+    """The document, made while it is sent: a branch may have a million accounts."""
+    yield b'{"accounts":['
+    if first is not None:
+        yield encode_json(first.to_json())
+        for account in rest:
+            yield b"," + encode_json(account.to_json())
+    yield b"]}"
 
 
 @routes.add("POST", "/transfer", act=PAY, body=SimpleTransferGiven, key=OPTIONAL, answers=SIMPLE_OUTCOMES, problems=REFUSALS)
