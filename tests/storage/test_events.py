@@ -99,9 +99,7 @@ def test_the_life_of_a_txn_at_its_home(mumbai: Desk) -> None:
     """Its beginning is told by the branch that arbitrates the id (P2), together with its vote."""
     start = mumbai.store.seq
     mumbai.turn((BOSS, 0, out(1)), (BOSS, 0, out(2)), (BOSS, 0, out(3, 900_00)))
-    mumbai.turn(
-        (BOSS, 0, Commit(txn_of(1), id_of(1), 7)), (BOSS, 0, Abort(txn_of(2), id_of(2), NO, out(2).digest, ""))
-    )
+    mumbai.turn((BOSS, 0, Commit(txn_of(1), id_of(1), 7)), (BOSS, 0, Abort(txn_of(2), id_of(2), NO, out(2).digest, "")))
     found = since(mumbai, start)
     assert kinds(found) == [
         (BEGIN, ""),

@@ -124,7 +124,9 @@ def brute_force(desk: Desk) -> list[TransferInfo]:
     found: dict[bytes, tuple[int, TransferInfo]] = {}
     begun: dict[bytes, Prepared] = {}
 
-    def info(id: bytes, status: str, record: Executed | Prepared | Refused, seq: int, at_us: int, **more: object) -> None:
+    def info(
+        id: bytes, status: str, record: Executed | Prepared | Refused, seq: int, at_us: int, **more: object
+    ) -> None:
         content = record.content
         if content is None:
             return
@@ -229,7 +231,10 @@ def test_lists_are_what_the_journals_rows_say(tmp_path: Path, monkeypatch: pytes
             times_us = sorted({info.at_us for info in every})
             for _ in range(60):
                 monkeypatch.setattr(transfers_module, "SCAN_ROWS", chance.choice((1, 3, 20, 2_000)))
-                number, status = chance.choice(("", "", "1", "2", CASH)), chance.choice(("", COMMITTED, ABORTED, PENDING))
+                number, status = (
+                    chance.choice(("", "", "1", "2", CASH)),
+                    chance.choice(("", COMMITTED, ABORTED, PENDING)),
+                )
                 from_us = chance.choice((0, *times_us)) + chance.choice((0, 0, 1))
                 until_us = chance.choice((FAR_US, *times_us))
                 is_home = chance.random() < 0.5

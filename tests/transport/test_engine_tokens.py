@@ -129,7 +129,9 @@ def test_figures_are_of_forced_rows_alone(main: Desk, caplog: pytest.LogCaptureF
     main.tick()
     main.turn(*((from_branch(name), 0, Ack(asked.txn, asked.transfer.id, 9)) for name in ("Mumbai", "Delhi")))
     main.tick()
-    rows = {name: count(main, f"rows {name}") for name in ("started", "branch_joined", "decided", "ended", "token_made")}
+    rows = {
+        name: count(main, f"rows {name}") for name in ("started", "branch_joined", "decided", "ended", "token_made")
+    }
     assert rows == {"started": 1, "branch_joined": 2, "decided": 1, "ended": 1, "token_made": 0}
     assert {one.name: one.total_us for one in figures(main).histograms if one.name != "force"} == {
         "vote": 2_000,

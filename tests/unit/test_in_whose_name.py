@@ -143,7 +143,9 @@ def test_a_refusal_keeps_what_was_refused() -> None:
         desk.ask(message)
         assert isinstance(desk.last, Refused)
         assert desk.last.content is None
-    desk.ask(prepare(txn_of(1), replace(BETWEEN, id=id_of(4), legs=legs_of(Mumbai_1001=-500, Delhi_1=500)), "asha"), BOSS)
+    desk.ask(
+        prepare(txn_of(1), replace(BETWEEN, id=id_of(4), legs=legs_of(Mumbai_1001=-500, Delhi_1=500)), "asha"), BOSS
+    )
     assert isinstance(desk.last, Refused)
     assert desk.last.content is not None
     assert desk.last.content.caller == desk.last.caller == "asha"

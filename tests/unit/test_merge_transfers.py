@@ -40,7 +40,9 @@ def page_of(lines: list[TransferListed], cursor: str, limit: int, most: int) -> 
     return TransfersPage(tuple(shown), str(int(after[len(shown)].cursor) + 1))
 
 
-TIMES = st.dictionaries(st.sampled_from(("Delhi", "Mumbai", "Pune")), st.lists(st.integers(1, 12), max_size=12), min_size=1)
+TIMES = st.dictionaries(
+    st.sampled_from(("Delhi", "Mumbai", "Pune")), st.lists(st.integers(1, 12), max_size=12), min_size=1
+)
 
 
 @given(times_us=TIMES, limit=st.integers(1, 7), most=st.integers(0, 5), away=st.sets(st.integers(0, 20)))
@@ -83,8 +85,7 @@ def test_a_branch_goes_on_after_its_last_line_that_was_taken() -> None:
     mumbai = [listed(seq, at_us, 100 + seq) for seq, at_us in ((5, 70), (4, 60))]
     pune = [listed(2, 10, 200)]
     pages = {
-        name: TransfersPage(tuple(lines), "")
-        for name, lines in (("Delhi", delhi), ("Mumbai", mumbai), ("Pune", pune))
+        name: TransfersPage(tuple(lines), "") for name, lines in (("Delhi", delhi), ("Mumbai", mumbai), ("Pune", pune))
     }
     chosen, following = merge_transfers(dict.fromkeys(pages, ""), pages, 3)
     assert chosen == [*delhi[:2], mumbai[0]]

@@ -268,7 +268,9 @@ def test_the_largest_page_fits_a_frame() -> None:
     desk = coordinator_desk()
     name = "B" * 32 + "/" + "9" * 34
     for n in range(tokens.PAGE_TOKENS + 1):
-        long = make(n, caller="\N{SNOWMAN}" * 64, holder="\N{GRINNING FACE}" * 64, role="customer", accounts=(name,) * 20)
+        long = make(
+            n, caller="\N{SNOWMAN}" * 64, holder="\N{GRINNING FACE}" * 64, role="customer", accounts=(name,) * 20
+        )
         info(desk.ask(long))
     first = page(desk)
     assert len(first.tokens) == tokens.PAGE_TOKENS
