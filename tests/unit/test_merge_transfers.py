@@ -45,7 +45,7 @@ TIMES = st.dictionaries(
 )
 
 
-@given(times_us=TIMES, limit=st.integers(1, 7), most=st.integers(0, 5), away=st.sets(st.integers(0, 20)))
+@given(times_us=TIMES, limit=st.integers(1, 7), most=st.integers(0, 5), away=st.just(set[int]()) | st.sets(st.integers(0, 20)))
 def test_all_pages_together_are_everything_once(
     times_us: dict[str, list[int]], limit: int, most: int, away: set[int]
 ) -> None:
@@ -64,6 +64,9 @@ def test_all_pages_together_are_everything_once(
         found += chosen
         pages_read += 1
         assert pages_read < 200
+    if not away:
+        times = [one.info.at_us for one in found]
+        assert times == sorted(times, reverse=True), "newest first from page to page"
     every = sorted(one.info.id for lines in lists.values() for one in lines)
     assert sorted(one.info.id for one in found) == every
 
@@ -90,3 +93,14 @@ def test_a_branch_goes_on_after_its_last_line_that_was_taken() -> None:
     chosen, following = merge_transfers(dict.fromkeys(pages, ""), pages, 3)
     assert chosen == [*delhi[:2], mumbai[0]]
     assert following == {"Delhi": "8", "Mumbai": "5", "Pune": ""}
+
+
+def test_what_is_older_than_a_short_page_waits_for_the_next() -> None:
+    """Else a later page would have newer transfers than this one."""
+    pages = {
+        "Delhi": TransfersPage((listed(9, 90, 1),), "7"),
+        "Mumbai": TransfersPage((listed(5, 95, 2), listed(4, 80, 3)), ""),
+    }
+    chosen, following = merge_transfers(dict.fromkeys(pages, ""), pages, 10)
+    assert [one.info.at_us for one in chosen] == [95, 90]
+    assert following == {"Delhi": "7", "Mumbai": "5"}
