@@ -1,63 +1,47 @@
-"""The customers: what they want, whom they ask, how often, and what they do when nobody answers.
+"""The customers: whom they ask, how often, and what they do when nobody answers.
 
 A wish is made once, with its id, and asked for until it is told: at one door or two, again after a time, late once more
-after it was told, or under the same id with another content.
+after it was told. What they want is in `wishes`.
 """
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import zmq
-from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.simulation.network import SimulatedContext, SimulatedSocket
-from tests.simulation.swarm import SECOND_US
+from tests.simulation.watching import Question
+from tests.simulation.wishes import Owned, Planner, Wish, Write
 from tests.simulation.world import World
-from zbank.domain.legs import CASH, Leg, branches_of, content_digest, home_branch
 from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.messages import (
     CLIENT,
     PROTOCOL_VERSION,
     AnyMessage,
     Cancel,
-    ChangeAccount,
+    EventsPage,
     Fault,
-    GetAccount,
-    GetEntries,
-    GetStatus,
-    GetTransfer,
+    GetEvents,
+    GetTokens,
     Hello,
-    ListAccounts,
-    OpenAccount,
+    ListTransfers,
+    MakeToken,
     Opened,
     Outcome,
+    RevokeToken,
+    TokenInfo,
+    TokensPage,
     Transfer,
+    TransfersPage,
 )
 
-NUMBERS = ("1001", "1002", "1003")
-CURRENCY = "INR"
-OVERDRAFT_MINOR = 50  #: what some accounts may be overdrawn by
 HELLO = Hello(PROTOCOL_VERSION, "demo", CLIENT, "customer")
 MAX_ATTEMPTS = 6  #: while there are faults; afterwards it asks until it is told
-FINAL_FAULTS = {"idempotency_conflict", "malformed", "invalid_amount"}  #: asking again would not help
-
-
-class Wish(Struct):
-    """Something that a customer wants."""
-
-    n: int
-    at_us: int  #: after the beginning
-    message: AnyMessage
-    doors: Sequence[str]  #: who can do it
-    home: str
-    digest: bytes = b""
-    late: tuple[int, ...] = ()  #: how long after it was told it is sent once more
-    attempts: int = 0
-    is_over: bool = False  #: told, or asked in vain
+#: asking again would not help
+FINAL_FAULTS = {"idempotency_conflict", "malformed", "invalid_amount", "token_not_found", "limit_exceeded"}
 
 
 class Asked(NamedTuple):
@@ -65,6 +49,8 @@ class Asked(NamedTuple):
 
     wish: Wish
     door: str
+    at_us: int
+    seq: int  #: the last row that the door had forced by then
 
 
 class Customers:
@@ -82,95 +68,16 @@ class Customers:
             self._sockets[name] = context.socket(zmq.DEALER)
             self._sockets[name].connect(endpoint)
         self._asked: dict[int, Asked] = {}
-        self._contents: dict[bytes, set[bytes]] = defaultdict(set)  #: by transfer id: digests of what it is used for
+        self._uses: dict[bytes, set[tuple[bytes, str]]] = defaultdict(set)  #: by id: what it is used for, and by whom
         self._last = 0
+        planner = Planner(world)
         for n in range(world.swarm.wishes):
-            wish = self._plan(n)
+            wish = planner.plan(n)
             if world.happened("wish", f"wish {n}"):
                 self.wishes.append(wish)
-                if isinstance(wish.message, Transfer | OpenAccount | ChangeAccount):
-                    self._contents[wish.message.id].add(wish.digest)
+                if isinstance(wish.message, Owned):
+                    self._uses[wish.message.id].add(wish.use)
                 world.at(world.begin_us + wish.at_us, lambda wish=wish: self._ask(wish))  # type: ignore[misc]
-
-    # --- what they want ------------------------------------------------------------------------------------------------
-
-    def _plan(self, n: int) -> Wish:
-        chance = self._world.chance.random("wish", n)
-        at_us = self._world.swarm.moment_us(chance)
-        act = chance.random()
-        if act < 0.70:
-            message = self._transfer(chance, id_of(n))
-        elif act < 0.82:
-            return self._account_wish(n, at_us, chance)
-        elif act < 0.86:
-            return self._question(n, at_us, chance)
-        else:  # about an earlier transfer
-            return self._again(n, at_us, chance, is_cancel=act < 0.93)
-        return self._wish_for(n, at_us, message, chance)
-
-    def _wish_for(self, n: int, at_us: int, message: Transfer, chance: random.Random) -> Wish:
-        branches = branches_of(message.legs)
-        doors = [*self._world.swarm.coordinators, *(branches * 2 if len(branches) == 1 else ())]
-        late = tuple(chance.randint(1, 15) * SECOND_US // 2 for _ in range(chance.choice((0, 0, 1, 2))))
-        digest = content_digest(message.legs, message.currency, message.memo, message.effective_on)
-        return Wish(n, at_us, message, doors, home_branch(message.legs), digest, late)
-
-    def _transfer(self, chance: random.Random, id: bytes) -> Transfer:
-        swarm = self._world.swarm
-        count = chance.choice((1, 2, 2, 2, 3))
-        names = chance.sample(swarm.branches, min(count, len(swarm.branches)))
-        numbers = NUMBERS[:2] if swarm.is_crowded else NUMBERS
-        places = [(branch, number) for branch in names for number in numbers]
-        if chance.random() < 0.1:
-            places.append((names[0], CASH))
-        if chance.random() < 0.03:
-            places.append((names[-1], "4711"))  # nobody's
-        legs: list[Leg] = []
-        payers = chance.sample(places, min(chance.choice((1, 1, 1, 2)), len(places) - 1))
-        for branch, number in payers:
-            legs.append(Leg(branch, number, -chance.randint(1, swarm.balance_minor // 2)))
-        others = [place for place in places if place not in payers]
-        takers = chance.sample(others, min(len(others), chance.choice((1, 1, 2))))
-        rest = -sum(leg.amount_minor for leg in legs)
-        for branch, number in takers[1:]:
-            share = chance.randint(0, rest)
-            rest -= share
-            legs.append(Leg(branch, number, share))
-        legs.append(Leg(*takers[0], rest))
-        return Transfer(id, tuple(leg for leg in legs if leg.amount_minor), CURRENCY)
-
-    def _again(self, n: int, at_us: int, chance: random.Random, *, is_cancel: bool) -> Wish:
-        """Cancel an earlier transfer, or use its id for another one."""
-        earlier = chance.randrange(max(0, n - 6), n + 1)
-        first = self._plan(earlier) if earlier < n else None
-        if first is None or not isinstance(first.message, Transfer):
-            return self._wish_for(n, at_us, self._transfer(chance, id_of(n)), chance)
-        at_us = min(self._world.swarm.fault_us, first.at_us + int(chance.expovariate(1 / 600_000)))
-        if is_cancel:
-            return Wish(n, at_us, Cancel(first.message.id), (first.home,), first.home)
-        return self._wish_for(n, at_us, self._transfer(chance, first.message.id), chance)
-
-    def _account_wish(self, n: int, at_us: int, chance: random.Random) -> Wish:
-        branch = chance.choice(self._world.swarm.branches)
-        if chance.random() < 0.2:
-            number = chance.choice(("", "", "2001", "2002"))
-            return Wish(n, at_us, OpenAccount(id_of(n), number, "A. Customer", "", 0), (branch,), branch)
-        status = chance.choice(("", "open", "open", "frozen"))
-        limit_minor = chance.choice((-1, 0, 0, OVERDRAFT_MINOR))
-        change = ChangeAccount(id_of(n), chance.choice(NUMBERS), status, limit_minor)
-        return Wish(n, at_us, change, (branch,), branch)
-
-    def _question(self, n: int, at_us: int, chance: random.Random) -> Wish:
-        branch = chance.choice(self._world.swarm.branches)
-        number = chance.choice(NUMBERS)
-        questions: list[AnyMessage] = [
-            GetAccount(number),
-            GetStatus(),
-            ListAccounts("", 10),
-            GetEntries(number, True, "", 5),
-            GetTransfer(id_of(chance.randrange(n + 1))),
-        ]
-        return Wish(n, at_us, chance.choice(questions), (branch,), branch)
 
     # --- asking --------------------------------------------------------------------------------------------------------
 
@@ -192,14 +99,15 @@ class Customers:
         self._send(wish, chance.choice(wish.doors, *about))
         if len(set(wish.doors)) > 1 and chance.unit("two doors", *about) < 0.25:
             self._send(wish, chance.choice(wish.doors, "second", *about))
-        if wish.attempts < MAX_ATTEMPTS and isinstance(wish.message, Transfer | Cancel | OpenAccount | ChangeAccount):
+        if wish.attempts < MAX_ATTEMPTS and isinstance(wish.message, Write):
             patience_us = self._world.swarm.patience_us
             wait_us = chance.between(patience_us // 2, patience_us * 2, "patience", *about)
             self._world.at(self._world.now_us + wait_us, lambda: self._ask(wish))
 
     def _send(self, wish: Wish, door: str) -> None:
         self._last += 1
-        self._asked[self._last] = Asked(wish, door)
+        seq, _ = self._world.judge.positions.get(door, (0, b""))
+        self._asked[self._last] = Asked(wish, door, self._world.now_us, seq)
         body = encode_batch([(0, HELLO), (self._last, wish.message)])
         try:
             self._sockets[door].send(body)
@@ -221,48 +129,72 @@ class Customers:
         judge = self._world.judge
         self.answers[message.code if isinstance(message, Fault) else type(message).__name__] += 1
         if isinstance(message, Fault):
-            if message.code in FINAL_FAULTS:
-                wish.is_over = True
-                if isinstance(wish.message, Transfer):
-                    id = wish.message.id
-                    judge.tell_conflict(id, message, is_reused=len(self._contents[id]) > 1)
-            return
-        if isinstance(wish.message, Transfer):
-            outcome = cast(Outcome, message)
-            if judge.tell((wish.message.id, wish.digest), wish.home, outcome) and not wish.is_over:
-                wish.is_over = True
-                for after_us in wish.late:
-                    self._world.at(self._world.now_us + after_us, lambda: self._send_late(wish))
+            self._told_fault(wish, message)
+        elif isinstance(wish.message, Transfer):
+            if judge.tell(wish.key, wish.home, cast(Outcome, message)):
+                self._over(wish)
         elif isinstance(wish.message, Cancel):
-            judge.tell_cancel(asked.door, cast(Outcome, message))
-            wish.is_over = cast(Outcome, message).status != "pending"
+            outcome = cast(Outcome, message)
+            judge.tell_cancel(asked.door, outcome, wish.message.caller)
+            wish.is_over = outcome.status != "pending"
         elif isinstance(message, Outcome | Opened):
-            judge.tell_change(message.id, message)
+            judge.tell_change(message.id, wish.home, message, wish.use[1])
             wish.is_over = True
+        elif isinstance(message, TokenInfo):
+            assert isinstance(wish.message, MakeToken | RevokeToken)
+            judge.witness.tell_token(asked.door, wish.message, message, asked.at_us, self._world.now_us)
+            self._over(wish)
         else:
+            judge.witness.tell_page(asked.door, Question(wish.message, asked.seq, asked.at_us), message)
             wish.is_over = True
+            self._ask_on(asked, message)
+
+    def _told_fault(self, wish: Wish, fault: Fault) -> None:
+        if fault.code not in FINAL_FAULTS:
+            return
+        wish.is_over = True
+        message = wish.message
+        if isinstance(message, Owned):
+            contents = {digest for digest, _ in self._uses[message.id] if digest}
+            callers = {caller for _, caller in self._uses[message.id]}
+            is_reused = len(contents) > 1 or len(callers) > 1
+            self._world.judge.tell_conflict(message.id, fault, is_reused=is_reused)
+            if len(contents) < 2:
+                self._world.judge.sometimes[f"in another's name an id is told to conflict: {type(message).__name__}"] += 1
+        elif isinstance(message, MakeToken | RevokeToken):
+            self._world.judge.witness.tell_no_token(wish.home, message, fault)
+
+    def _over(self, wish: Wish) -> None:
+        """It is told; it may be sent once more all the same."""
+        if not wish.is_over:
+            wish.is_over = True
+            for after_us in wish.late:
+                self._world.at(self._world.now_us + after_us, lambda: self._send_late(wish))
+
+    def _ask_on(self, asked: Asked, message: AnyMessage) -> None:
+        """Go on to the next page. Nobody minds when it does not come."""
+        question = asked.wish.message
+        following: AnyMessage | None = None
+        match message:
+            case TransfersPage(cursor=cursor) if cursor:
+                following = replace(cast(ListTransfers, question), cursor=cursor)
+            case EventsPage(seq=seq, is_last=False):
+                following = replace(cast(GetEvents, question), after=seq)
+            case TokensPage(next=after) if after:
+                following = replace(cast(GetTokens, question), after=after, known_version=-1)
+        if following is not None:
+            self._send(_next_question(asked.wish, following), asked.door)
 
     def _send_late(self, wish: Wish) -> None:
         """A duplicate that was under way for long."""
-        assert isinstance(wish.message, Transfer)
         judge = self._world.judge
-        status, _, _ = judge.told[wish.message.id, wish.digest]
-        judge.sometimes[f"a late duplicate of a request after {status} was told"] += 1
+        if isinstance(wish.message, Transfer):
+            status, _, _ = judge.told[wish.key]
+            judge.sometimes[f"a late duplicate of a request after {status} was told"] += 1
         door = self._world.chance.choice(wish.doors, "late", wish.n, self._world.now_us)
         self._send(wish, door)
 
 
-def id_of(n: int) -> bytes:
-    """The id of the nth wish."""
-    return (n + 1).to_bytes(16, "big")
-
-
-def opening(branch: str, balance_minor: int) -> list[Any]:
-    """What makes the accounts that a run begins with."""
-    requests: list[AnyMessage] = []
-    for place, number in enumerate(NUMBERS):
-        base = 1_000_000 + 10 * place
-        legs = (Leg(branch, CASH, -balance_minor), Leg(branch, number, balance_minor))
-        requests.append(OpenAccount(id_of(base), number, "A. Customer", CURRENCY, place * OVERDRAFT_MINOR))
-        requests.append(Transfer(id_of(base + 1 + 1000 * sum(branch.encode())), legs, CURRENCY))
-    return requests
+def _next_question(wish: Wish, message: AnyMessage) -> Wish:
+    """The same customer's next question."""
+    return Wish(wish.n, wish.at_us, message, wish.doors, wish.home)

@@ -13,7 +13,10 @@ FORCED_BY_BRANCHES = (
     *("prepared", "committed", "aborted", "executed", "refused", "posting"),
     *("started", "account_opened", "account_changed", "coordinator_seen"),
 )
-FORCED_BY_COORDINATORS = ("decided", "decided", "ended", "posting", "started", "branch_joined")
+FORCED_BY_COORDINATORS = (
+    *("decided", "decided", "decided", "ended", "ended", "posting", "started", "branch_joined"),
+    *("token_made", "token_revoked"),
+)
 
 
 def plan_faults(world: World, sites: Mapping[str, Site]) -> None:

@@ -7,10 +7,11 @@ compares the three with each other and with the actors' memory. A breach is a `V
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from tests.simulation.ledger import Ledger, Office
+from tests.simulation.violation import breach
+from tests.simulation.witness import Witness
 from zbank.domain.legs import CLEARING, branches_of
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
@@ -47,20 +48,7 @@ from zbank.protocol.records import (
 from zbank.storage.sqlite import JournalStore
 
 Final = tuple[str, str, int]  #: status, refusal code, commit number: what of an outcome never changes
-Key = tuple[bytes, bytes]  #: (id, digest of the content): what an outcome is about
-
-
-class Violation(Exception):
-    """The bank did what it must never do."""
-
-
-@contextmanager
-def breach(rule: str) -> Iterator[None]:
-    """What fails in here is a violation of this rule."""
-    try:
-        yield
-    except AssertionError as error:
-        raise Violation(f"{rule}: {error}") from error
+Key = tuple[bytes, bytes, str]  #: (id, digest of the content, caller): what an outcome is about
 
 
 class Judge:
@@ -78,9 +66,10 @@ class Judge:
         self._told_changes: dict[bytes, str] = {}  #: by id of an account request: status, or refusal code
         self.sometimes: Counter[str] = Counter()
         self.replaced: set[str] = set()  #: actors of which an older process is still there
+        self.witness = Witness(self.ledgers, self.offices, self.sometimes, self.replaced)
         self._fates: dict[Txn, str] = {}
         self._executed_by: dict[Key, object] = {}  #: txn, or the branch of a local transfer
-        self._bound: dict[tuple[str, bytes], bytes] = {}  #: (branch, id) → digest of what it executed
+        self._bound: dict[tuple[str, bytes], tuple[bytes, str]] = {}  #: (branch, id) → content and caller it executed
         self._prepared: dict[tuple[str, Txn], int] = {}  #: the branch's commit number when it voted
         self._freed: set[tuple[str, Txn]] = set()  #: committed or voided there
 
@@ -95,6 +84,7 @@ class Judge:
             record = decode_record(row.body)
             with breach("a journal makes sense"):
                 (self.ledgers.get(actor) or self.offices[actor]).enter(record)
+                self.witness.entered(actor, row, record)
             with breach("no two actors differ, and nothing is done twice"):
                 self._judge(actor, record)
 
@@ -130,19 +120,20 @@ class Judge:
         assert known == fate, f"{txn} is {known} elsewhere and {fate} at {actor}"
 
     def _execute(self, branches: Iterable[str], id: bytes, content: Content, by: object) -> None:
-        key = (id, content.digest)
+        owner = content.digest, content.caller
+        key = (id, *owner)
         known = self._executed_by.setdefault(key, by)
         assert known == by, f"{id.hex()} is executed by {known} and again by {by}"
         told = self.told.get(key, (COMMITTED,))[0]
         assert told == COMMITTED, f"{id.hex()} was told {told} and is executed by {by}"
         self.contents[key] = content
-        for branch in branches:  # an id stands for one content at each branch it has met
-            bound = self._bound.setdefault((branch, id), content.digest)
-            assert bound == content.digest, f"{id.hex()} is executed at {branch} with two contents"
+        for branch in branches:  # an id stands for one content of one caller at each branch it has met
+            bound = self._bound.setdefault((branch, id), owner)
+            assert bound == owner, f"{id.hex()} is executed at {branch} with two contents, or for two callers"
 
     def _not_executed(self, actor: str, id: bytes, digest: bytes) -> None:
         bound = self._bound.get((actor, id))
-        assert bound is None or digest not in (bound, b""), f"{actor} refuses {id.hex()}, which is executed"
+        assert bound is None or digest not in (bound[0], b""), f"{actor} refuses {id.hex()}, which is executed"
 
     # --- what leaves a process -----------------------------------------------------------------------------------------
 
@@ -151,6 +142,7 @@ class Judge:
         with breach("nothing leaves before what it says is forced"):
             for message in messages:
                 self._reached(actor, message)
+                self.witness.sent(actor, message)
                 match message:
                     case Vote(answer=answer, txn=txn) if answer == YES:
                         assert (actor, txn) in self._prepared, f"{actor} votes yes for {txn} without its row"
@@ -227,7 +219,15 @@ class Judge:
             assert (key in self.contents) == (outcome.status == COMMITTED), f"{key[0].hex()} is told {final}: not so"
             if outcome.status == COMMITTED and outcome.applied and self.contents[key]:
                 self._applied(key)
+            elif outcome.status == ABORTED:
+                self._is_for(key, home)
         return True
+
+    def _is_for(self, key: Key, home: str) -> None:
+        """Told as aborted: home's tombstone of the id is of this content, or of any, and of this caller (P6, T6)."""
+        id, digest, caller = key
+        owner = self.ledgers[home].owners.get(id)
+        assert owner in ((digest, caller), (b"", caller)), f"{id.hex()} of {caller!r} is told aborted: it is {owner}'s"
 
     def _applied(self, key: Key) -> None:
         """Told as applied everywhere: every branch has it, so that a read shows it (P10)."""
@@ -244,9 +244,10 @@ class Judge:
             assert fault.code == "idempotency_conflict", f"a sound transfer is answered {fault.code}: {fault.detail}"
             assert is_reused, f"{id.hex()} was used once, and conflicts"
 
-    def tell_cancel(self, home: str, outcome: Outcome) -> None:
-        """The answer to a cancel, from the branch that was asked."""
+    def tell_cancel(self, home: str, outcome: Outcome, caller: str) -> None:
+        """The answer to a cancel in a caller's name, from the branch that was asked."""
         with breach("an outcome told never changes, and is true"):
+            assert caller in self.ledgers[home].callers[outcome.id], f"{caller!r} is told {outcome}, which is another's"
             if outcome.status in (COMMITTED, ABORTED):
                 known = self.ledgers[home].outcomes.get(outcome.id)
                 assert known == outcome.status, f"{outcome} is not so: {known}"
@@ -257,7 +258,7 @@ class Judge:
         known = self._told_at_home.setdefault((home, outcome.id), _final(outcome))
         assert known == _final(outcome), f"{home}'s {outcome.id.hex()} was told {known}, and now {_final(outcome)}"
 
-    def tell_change(self, id: bytes, answer: Outcome | Opened) -> None:
+    def tell_change(self, id: bytes, home: str, answer: Outcome | Opened, caller: str) -> None:
         """The answer to the opening or the change of an account."""
         is_refused = isinstance(answer, Outcome) and answer.refusal is not None
         with breach("an outcome told never changes, and is true"):
@@ -266,6 +267,8 @@ class Judge:
             assert known == found, f"the account request {id.hex()} was told {known}, and now {found}"
             outcomes = {ledger.outcomes[id] for ledger in self.ledgers.values() if id in ledger.outcomes}
             assert outcomes == {found}, f"the account request {id.hex()} is told {found}: {outcomes}"
+            _, owner = self.ledgers[home].owners[id]
+            assert owner == caller, f"the account request {id.hex()} of {owner!r} is told to {caller!r}"
 
     # --- what is in memory ---------------------------------------------------------------------------------------------
 
@@ -316,7 +319,7 @@ class Judge:
             assert state.prepared.keys() == ledger.promises.keys(), f"{state.name} lost or found promises"
             for id, promise in ledger.promises.items():
                 held = state.prepared[id]
-                assert (held.txn, held.amounts) == promise, f"{state.name}: {held} was {promise}"
+                assert (held.txn, held.amounts) == promise[:2], f"{state.name}: {held} was {promise}"
             posted = {account.number: account for account in store.load_accounts(list(ledger.lines))}
             for number, line in ledger.lines.items():
                 account = state.book.accounts.get(number) or posted.get(number)
@@ -345,8 +348,9 @@ class Judge:
             number = max(office.numbers.values(), default=0)
             assert state.number == number, f"{state.name} is at commit {state.number}, its journal at {number}"
             settled = {row.id: row.number for row in store.load_settled(list(office.numbers))}
-            settled |= {id: row.number for id, row in state.settled.items()}
+            settled |= {id: row.number for id, row in state.settled.items() if row.txn is not None}
             assert settled == office.numbers, f"{state.name} knows other decisions than its journal"
+            self.witness.recovered(state)
 
     # --- at rest -------------------------------------------------------------------------------------------------------
 
@@ -360,11 +364,11 @@ class Judge:
                     clearing[id] += sides.get(CLEARING, 0)
             odd = [id.hex() for id, amount in clearing.items() if amount]
             assert not odd, f"clearing does not cancel for {odd}"
-            for (id, digest), content in self.contents.items():
+            for (id, *owner), content in self.contents.items():
                 for branch in branches_of(content.legs):
-                    assert self._bound[branch, id] == digest
+                    assert self._bound[branch, id] == tuple(owner)
                     assert id in self.ledgers[branch].posted, f"{id.hex()} is committed and not applied at {branch}"
-            executed = {id for id, _ in self.contents}
+            executed = {id for id, *_ in self.contents}
             strangers = [id.hex() for id in clearing if id not in executed]
             assert not strangers, f"posted and never executed: {strangers}"
 

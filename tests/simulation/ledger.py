@@ -23,12 +23,15 @@ from zbank.protocol.records import (
     Refused,
 )
 
+Owner = tuple[bytes, str]  #: digest of the content and caller: what and whose an id is (T6)
+
 
 class Promise(NamedTuple):
     """A prepared txn."""
 
     txn: Txn
     sides: dict[str, int]  #: by account: the net that commit will post
+    owner: Owner
 
 
 Shown = tuple[int, int, int, str]  #: balance, held, limit, status
@@ -58,6 +61,8 @@ class Ledger:
         self.lines: dict[str, Line] = {}
         self.promises: dict[bytes, Promise] = {}
         self.outcomes: dict[bytes, str] = {}
+        self.owners: dict[bytes, Owner] = {}  #: of all that is in `outcomes`
+        self.callers: dict[bytes, set[str]] = defaultdict(set)  #: by id: in whose names it ever was in use here
         self.void: set[Txn] = set()
         self.posted: dict[bytes, dict[str, int]] = defaultdict(dict)  #: by transfer: what it posted to which account
         self.number = 0  #: the highest commit number applied (C1)
@@ -86,21 +91,22 @@ class Ledger:
             case AccountOpened():
                 assert record.number not in self.lines, f"{record.number} is opened twice"
                 self.lines[record.number] = Line(record.overdraft_limit_minor)
-                self._settle(record.id, COMMITTED)
+                self._settle(record.id, COMMITTED, (record.digest, record.caller))
             case AccountChanged():
                 line = self._touch(record.number)
                 line.limit, line.status = record.overdraft_limit_minor, record.status
-                self._settle(record.id, COMMITTED)
+                self._settle(record.id, COMMITTED, (record.digest, record.caller))
             case Executed():
                 self._post(record.id, self._sides(record.content.legs))
-                self._settle(record.id, COMMITTED)
+                self._settle(record.id, COMMITTED, (record.content.digest, record.content.caller))
             case Refused():
-                self._settle(record.id, ABORTED)
+                self._settle(record.id, ABORTED, (record.digest, record.caller))
             case Prepared():
                 self._prepare(record)
             case Committed():
-                self._post(record.id, self._free(record.id, record.txn).sides)
-                self._settle(record.id, COMMITTED)
+                promise = self._free(record.id, record.txn)
+                self._post(record.id, promise.sides)
+                self._settle(record.id, COMMITTED, promise.owner)
                 self.number = max(self.number, record.number)
                 epoch, number = self.terms[record.txn.coordinator]
                 self.terms[record.txn.coordinator] = epoch, max(number, record.number)
@@ -109,11 +115,11 @@ class Ledger:
                 self.terms[record.name] = max(epoch, record.epoch), number
             case Aborted():
                 self.void.add(record.txn)
-                promise = self.promises.get(record.id)
-                if promise is not None and promise.txn == record.txn:
+                held = self.promises.get(record.id)
+                if held is not None and held.txn == record.txn:
                     self._free(record.id, record.txn)
                 if record.refusal is not None:
-                    self._settle(record.id, ABORTED)
+                    self._settle(record.id, ABORTED, (record.digest, record.caller))
 
     def _prepare(self, record: Prepared) -> None:
         assert record.txn not in self.void, f"{record.txn} is void at {self.branch} and prepares"
@@ -122,7 +128,9 @@ class Ledger:
         self.terms[record.txn.coordinator] = record.txn.epoch, number
         assert record.id not in self.promises, f"{record.id.hex()} is prepared twice at {self.branch}"
         assert record.id not in self.outcomes, f"{record.id.hex()} is settled at {self.branch} and prepares"
-        self.promises[record.id] = Promise(record.txn, self._sides(record.content.legs))
+        content = record.content
+        self.promises[record.id] = Promise(record.txn, self._sides(content.legs), (content.digest, content.caller))
+        self.callers[record.id].add(content.caller)
         self._hold(record.id, 1)
 
     def _free(self, id: bytes, txn: Txn) -> Promise:
@@ -157,10 +165,12 @@ class Ledger:
             self._touch(number).balance += amount
         self.posted[id] = sides
 
-    def _settle(self, id: bytes, outcome: str) -> None:
+    def _settle(self, id: bytes, outcome: str, owner: Owner) -> None:
         if id:
             assert id not in self.outcomes, f"{self.branch} settles {id.hex()} a second time, as {outcome}"
             self.outcomes[id] = outcome
+            self.owners[id] = owner
+            self.callers[id].add(owner[1])
 
     def overdrawn(self) -> Iterator[str]:
         """Accounts touched lately that are below what they may be, promises counted."""

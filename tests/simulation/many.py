@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from tests.simulation.bugs import all_bugs
-from tests.simulation.judge import Violation
 from tests.simulation.run import Result, play
 from tests.simulation.sometimes import STANDARD_SEEDS, Situation, missing
+from tests.simulation.violation import Violation
 from tests.simulation.world import World
 
 AHEAD = 4  #: seeds that are given to each worker before the oldest result is taken

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from tests.simulation.customers import CURRENCY, Customers, opening
+from tests.simulation.customers import Customers
 from tests.simulation.faults import plan_faults
-from tests.simulation.judge import Violation, breach
+from tests.simulation.last_look import look_at_all
 from tests.simulation.network import GOOD
 from tests.simulation.site import Site
 from tests.simulation.swarm import SECOND_US
+from tests.simulation.violation import Violation, breach
+from tests.simulation.wishes import CURRENCY, opening
 from tests.simulation.world import World
 from zbank.apps import branch, coordinator
 from zbank.protocol.branch_state import BranchState
@@ -81,6 +83,7 @@ class Run:
             self._heal()
             self._come_to_rest(customers)
             self._check_journals()
+            look_at_all(world, self.sites)
         return customers
 
     def _open(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, cast
 import zmq
 
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.judge import Violation
 from tests.simulation.network import SimulatedContext
+from tests.simulation.violation import Violation
 from tests.simulation.world import World
 from zbank.apps import serving
 from zbank.clock import Clock, Now
@@ -252,6 +252,8 @@ class ActorProcess:
     def _step(self) -> None:
         self.loop.step()
         self.engine.maintain(idle=True)
+        if self.site.process is self:
+            self.world.judge.witness.turned(self.name)
         state = self.state
         if state is not None:
             judge = self.world.judge

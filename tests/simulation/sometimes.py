@@ -15,6 +15,7 @@ STANDARD_SEEDS = 600  #: a run of so many meets every situation of the table, or
 MESSAGES = (
     *("Prepare", "Vote", "Commit", "Abort", "Ack", "Inquiry", "StillPending", "Forward", "Transfer"),
     *("Outcome", "Fault", "Cancel", "Register", "Registered"),
+    *("MakeToken", "RevokeToken", "TokenInfo", "GetEvents", "EventsPage", "ListTransfers", "TransfersPage"),
 )
 FATES = ("lost", "repeated", "delayed", "overtaken")
 FORCED = ("prepared", "committed", "aborted", "executed", "refused", "decided", "ended", "posting", "started")
@@ -54,6 +55,48 @@ SITUATIONS = (
     ),
     Situation("two coordinators with one id", ("vote occupied", "vote known", "an Abort meets another txn of the id")),
     Situation("an id with another content", ("vote conflict", "fault idempotency_conflict")),
+    Situation(
+        "an id in another's name",
+        tuple(
+            f"in another's name an id is told to conflict: {kind}"
+            for kind in ("Transfer", "Cancel", "OpenAccount", "ChangeAccount")
+        ),
+    ),
+    Situation(
+        "tokens outlive a restart",
+        tuple(f"a token that is {state} after a restart" for state in ("good", "revoked")),
+    ),
+    Situation(
+        "a crash or a full disk while a token is made or revoked",
+        _force(
+            *((way, "token_made") for way in ("before", "after", "power", "full")),
+            *((way, "token_revoked") for way in ("before", "after")),
+        ),
+    ),
+    Situation(
+        "a token is made again late",
+        (
+            "a token that was made is revoked when it is asked for again",
+            "a token that was forgotten is asked for again",
+            "MakeToken is answered idempotency_conflict",
+        ),
+    ),
+    Situation("more tokens than there may be", ("a token gives way", "MakeToken is answered limit_exceeded")),
+    Situation("pages of tokens", ("a page of tokens", "a page of tokens, and there are more")),
+    Situation(
+        "lists of transfers",
+        (
+            *(f"a list with {status}" for status in ("committed", "aborted", "pending")),
+            *(f"{page} of transfers{rest}" for page in ("a page", "an empty page") for rest in ("", " that is not the last")),
+        ),
+    ),
+    Situation(
+        "events are followed",
+        (
+            *("events from now on", "events after a row that there is not"),
+            *("events, all of them", "events, and there are more"),
+        ),
+    ),
     Situation(
         "participants answer each other's inquiries",
         tuple(f"a participant answers an inquiry: {answer}" for answer in ("Commit", "Abort", "StillPending")),

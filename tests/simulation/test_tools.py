@@ -18,11 +18,11 @@ import pytest
 
 from tests.simulation import many, report, trace
 from tests.simulation.__main__ import main
-from tests.simulation.judge import Violation
 from tests.simulation.many import Totals, play_in_time, results
 from tests.simulation.run import Result, play
 from tests.simulation.shrink import NOISE, AllBut, ddmin, rule_of, shrink
 from tests.simulation.sometimes import MESSAGES, SITUATIONS, STANDARD_SEEDS
+from tests.simulation.violation import Violation
 from tests.simulation.world import Line, World
 from zbank.domain.legs import Leg
 from zbank.domain.refusal import Refusal

@@ -90,8 +90,8 @@ class Coordinator(Machine):
             self.directory.carry_on(before.directory)
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
-        """Add the ids whose decision the message asks about."""
-        if isinstance(message, (Transfer, Inquiry)) and message.id not in self.state.settled:
+        """Add the ids that the message uses, or asks the decision of."""
+        if isinstance(message, (Transfer, Inquiry, MakeToken)) and message.id not in self.state.settled:
             wanted.ids.add(message.id)
 
     def load(self, settled: Iterable[Settled], tombstones: Iterable[Txn], accounts: Iterable[Account]) -> None:
@@ -232,6 +232,8 @@ class Coordinator(Machine):
     # --- tokens ------------------------------------------------------------------------------------------------------
 
     def _make_token(self, sender: Sender, n: int, message: MakeToken, now: Now) -> Step:
+        if self.running(message.id) is not None:
+            return _told(sender, n, CONFLICTING_ID)
         return self._of_tokens(sender, n, *tokens.make(self.state, sender.caller, message, self.label_us(now)))
 
     def _revoke_token(self, sender: Sender, n: int, message: RevokeToken, now: Now) -> Step:

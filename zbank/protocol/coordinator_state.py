@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field, msgpack
 
+from zbank.domain.legs import DIGEST_BYTES
 from zbank.errors import CorruptStore
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
@@ -100,20 +101,24 @@ class CoordinatorState:
         self._open(record, self.seq)
         self._opened[record.id] = self.seq
         content = record.content
+        self._settle(record.id, content.digest, content.caller, record.txn, record.number)
+
+    def _settle(self, id: bytes, digest: bytes, caller: str, txn: Txn | None, number: int) -> None:
+        """What an id stands for, for good (PROTOCOL T6): a decision, or a token that may be forgotten in time."""
         settled = Settled(
-            id=record.id,
-            digest=content.digest,
-            caller=content.caller,
+            id=id,
+            digest=digest,
+            caller=caller,
             outcome=COMMITTED,
             code="",
             detail="",
-            txn=record.txn,
-            number=record.number,
+            txn=txn,
+            number=number,
             seq=self.seq,
             source_seq=self.seq,
             at_us=self.at_us,
         )
-        self.settled[record.id] = settled
+        self.settled[id] = settled
         self._new_settled.append(settled)
 
     def _open(self, record: Decided, seq: int) -> None:
@@ -128,6 +133,8 @@ class CoordinatorState:
 
     def _token_made(self, record: TokenMade) -> None:
         self.tokens.made(record, self.seq, self.at_us)
+        digest = record.secret_digest[:DIGEST_BYTES]  # no transfer has it
+        self._settle(record.id, digest, record.caller, None, 0)
 
     def _token_revoked(self, record: TokenRevoked) -> None:
         self.tokens.revoked(record, self.seq, self.at_us)

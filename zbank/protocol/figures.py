@@ -46,7 +46,7 @@ class Figures:
         self.counts["messages"] += messages
 
     def row(self, kind: str, record: Record) -> None:
-        """A row was journaled."""
+        """A row was forced."""
         self.counts[f"rows {kind}"] += 1
         if type(record) is Executed:
             self.counts["local committed"] += 1
@@ -68,7 +68,8 @@ class Figures:
                 decided_us = self._decided_us.pop(ending.id, None)
                 if decided_us is not None:
                     for ack in ending.acks:
-                        self.apply.add(ack.acked_us - decided_us)
+                        if ack.acked_us >= 0:  # else memory was rebuilt in between, and the request's time is lost
+                            self.apply.add(ack.acked_us - decided_us)
 
     def info(self, role: str, name: str) -> FiguresInfo:
         """The wire form; histograms that never counted are left out."""

@@ -199,9 +199,10 @@ class Participant(Machine):
             if settled.caller != sender.caller:
                 return self._answer(sender, n, CONFLICTING_ID)
             return self._answer(sender, n, outcome_of(settled))
-        if message.id in self.state.prepared:
+        held = self.state.prepared.get(message.id)
+        if held is not None:
             pending = Outcome(message.id, PENDING, None, 0, 0, False, False)
-            return self._answer(sender, n, pending)
+            return self._answer(sender, n, pending if held.content.caller == sender.caller else CONFLICTING_ID)
         return self._refuse(sender, n, message.id, b"", Refusal(CANCELLED, "cancelled before it was executed"), now)
 
     def _open_account(self, sender: Sender, n: int, message: OpenAccount, now: Now) -> Step:

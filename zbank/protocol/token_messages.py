@@ -12,8 +12,9 @@ from msgspec import Meta
 from zbank.protocol.wire import Count, Id, Message, Name
 
 MAX_TOKEN_ACCOUNTS = 20
+MAX_ROLE_CHARS = 16
 TokenHolder = Annotated[str, Meta(min_length=1, max_length=64)]
-TokenRole = Annotated[str, Meta(min_length=1, max_length=16)]
+TokenRole = Annotated[str, Meta(min_length=1, max_length=MAX_ROLE_CHARS)]
 TokenAccounts = Annotated[tuple[str, ...], Meta(max_length=MAX_TOKEN_ACCOUNTS)]  #: `Branch/number` each
 SecretDigest = Annotated[bytes, Meta(min_length=32, max_length=32)]  #: SHA-256 of the secret
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from zbank.domain.account import parse_account
 from zbank.errors import InvalidInput
+from zbank.protocol.fold import Settled
 from zbank.protocol.machine import CONFLICTING_ID
 from zbank.protocol.messages import AnyMessage, Fault, GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
 from zbank.protocol.records import Record, TokenMade, TokenRevoked
@@ -23,7 +24,7 @@ AUDITOR = "auditor"  # reads all, changes nothing
 OPERATOR = "operator"
 ROLES = (CUSTOMER, TELLER, AUDITOR, OPERATOR)
 
-MAX_TOKENS = 5_000  #: above it the longest revoked are forgotten
+MAX_TOKENS = 5_000  #: above it the longest revoked are forgotten; their ids never are
 LAST_US = 221_845_392_000_000_000  #: the year 9000: later times cannot be written as text
 PAGE_TOKENS = 250  #: so many fit a frame whatever they hold
 
@@ -93,7 +94,7 @@ class TokenBook:
 
 class _Fold(Protocol):
     tokens: TokenBook
-    seq: int
+    settled: dict[bytes, Settled]
 
 
 def make(state: _Fold, caller: str, message: MakeToken, at_us: int) -> Answered:
@@ -110,6 +111,8 @@ def make(state: _Fold, caller: str, message: MakeToken, at_us: int) -> Answered:
             caller,
         )
         return None, _info(known) if same else CONFLICTING_ID
+    if message.id in state.settled:  # a transfer; or a token that was revoked and forgotten, and never is good again
+        return None, CONFLICTING_ID
     problem = _problem(message)
     if not problem and message.secret_digest in book.digests:
         problem = "this secret is in use: make another one"

@@ -30,8 +30,9 @@ PAGE_BYTES = 900_000  #: of events in one answer, which has to fit a frame
 
 def events_page(store: JournalStore, message: GetEvents) -> EventsPage:
     """The events of at most `limit` journal rows after a place."""
-    if message.after < 0:
-        return EventsPage((), store.seq, True)
+    last_seq = store.pages.last_seq()
+    if message.after < 0 or message.after > last_seq:  # beyond the end: the journal is another one, or an older copy
+        return EventsPage((), last_seq, True)
     events: list[Event] = []
     seq = message.after
     room_bytes = PAGE_BYTES
@@ -42,7 +43,7 @@ def events_page(store: JournalStore, message: GetEvents) -> EventsPage:
             break
         events += told
         seq = row.seq
-    return EventsPage(tuple(events), max(seq, min(message.after, store.seq)), seq >= store.seq)
+    return EventsPage(tuple(events), seq, seq >= last_seq)
 
 
 def _events(row: Row, name: str) -> list[Event]:

@@ -84,10 +84,13 @@ class Pages:
         """At most `limit` rows of the journal after row `after`, in order."""
         return [Row(*columns) for columns in self._read(sql.ROWS_AFTER, (after, limit))]
 
+    def last_seq(self) -> int:
+        """The last row of the journal; 0 when there is none."""
+        return int(self._read(sql.LAST_SEQ)[0][0])
+
     def span(self, from_us: int, until_us: int) -> tuple[int, int]:
         """The rows written at `from_us` or later and before `until_us`: the first, and the one after the last."""
-        last = self._read(sql.LAST_ROW)
-        end = last[0][0] + 1 if last else 1
+        end = self.last_seq() + 1
         return self._first_at(from_us, end), self._first_at(until_us, end)
 
     def _first_at(self, at_us: int, end: int) -> int:

@@ -24,6 +24,7 @@ NEW_POSTED = "INSERT INTO posted (only_row, watermark, meta) VALUES (1, 0, x'')"
 ACTORS = "SELECT name, cluster, role, instance, epoch, seq, chain FROM actor"
 POSTED = "SELECT watermark, meta FROM posted"
 LAST_ROW = f"SELECT {_ROW} FROM journal ORDER BY seq DESC LIMIT 1"
+LAST_SEQ = "SELECT ifnull(max(seq), 0) FROM journal"
 DATA_VERSION = "PRAGMA data_version"
 POSITION = "SELECT epoch, seq, chain, (SELECT max(seq) FROM journal), (SELECT watermark FROM posted) FROM actor"
 

@@ -102,7 +102,7 @@ class _Page:
         content = content_of(listed.source)
         status = listed.settled.outcome if listed.settled else PENDING
         if content is not None and self._message.status in ("", status) and self._fits(content):
-            self._add(str(listed.seq), _info(listed, content, status), len(listed.source.body))
+            self._add(str(listed.seq), _info(listed, content, status), listed.source)
 
     def take_entry(self, pages: Pages, entry: Entry) -> None:
         """Add what an entry was posted by; several of one transfer count once."""
@@ -112,7 +112,7 @@ class _Page:
         content, settled = content_of(source), pages.settled(id)
         if content is not None and settled is not None and self._fits(content):
             info = _info(Listed(row.seq, at_us, settled, source), content, COMMITTED)
-            self._add(cursor_past(row.seq), info, len(source.body))
+            self._add(cursor_past(row.seq), info, source)
 
     def answer(self, cursor: str) -> TransfersPage:
         """The page; `cursor` of the next one."""
@@ -124,8 +124,9 @@ class _Page:
         number = self._message.number
         return not number or any(leg.number == number and leg.branch == self._branch for leg in content.legs)
 
-    def _add(self, cursor: str, info: TransferInfo, size_bytes: int) -> None:
-        self._room_bytes -= 300 + size_bytes
+    def _add(self, cursor: str, info: TransferInfo, source: Row) -> None:
+        refusal_bytes = 4 * len(info.refusal.detail) if info.refusal else 0  # often in another row than the content
+        self._room_bytes -= 300 + len(source.body) + refusal_bytes
         self.found.append(TransferListed(cursor, info))
 
 

@@ -191,6 +191,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
         """
         branch, number = parse_account(account)
         given.check_page(limit, cursor)
+        given.check_span(from_us, until_us)
         message = GetEntries(number, newest_first, cursor, limit, from_us, until_us)
         return self._read(branch, message, EntriesPage, lambda page: statement_page(branch, page))
 

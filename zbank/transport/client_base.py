@@ -113,6 +113,7 @@ class ClientBase:
 
     def _known_branches(self) -> list[BranchInfo]:
         """The directory, freshly asked for; the last one when the coordinator is silent; else a lone branch itself."""
+        self._io.check_may_wait()
         contact = self._contact()
         limit_us = self._survey_us(LONE_SURVEY_S if contact.role == BRANCH else SURVEY_S)
         try:

@@ -16,7 +16,8 @@ from zbank.domain.legs import CASH, MAX_MEMO_CHARS, Leg, check_legs
 from zbank.domain.money import AmountInput, currency, parse_amount, parse_limit, parse_signed_amount
 from zbank.errors import InvalidInput
 from zbank.ids import ID_BYTES, id_from_text, new_id
-from zbank.protocol.messages import MAX_PAGE, AnyMessage, ChangeAccount, OpenAccount, Transfer
+from zbank.protocol.messages import FAR_US, MAX_PAGE, AnyMessage, ChangeAccount, OpenAccount, Transfer
+from zbank.protocol.token_messages import MAX_ROLE_CHARS, MAX_TOKEN_ACCOUNTS
 from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
 
 Id = bytes | str | None  #: as a caller gives it
@@ -25,6 +26,7 @@ Day = date | str | None
 MAX_OWNER_CHARS = 100
 MAX_HELLO_CHARS = 64
 MAX_CURSOR_CHARS = 64
+MAX_SECRET_CHARS = 1_000
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
@@ -94,6 +96,26 @@ def check_page(limit: int, cursor: str) -> None:
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"a page has 1 to {MAX_PAGE} lines, not {limit}")
     check_text(cursor, "a cursor", MAX_CURSOR_CHARS)
+
+
+def check_span(from_us: int, until_us: int) -> None:
+    """Raise InvalidInput unless both are times that a message can say."""
+    for at_us in (from_us, until_us):
+        if not 0 <= at_us <= FAR_US:
+            raise InvalidInput(f"a time is microseconds UTC, 0 to {FAR_US}, not {at_us}")
+
+
+def check_token(holder: str, role: str, account_names: Sequence[str], expires_us: int) -> None:
+    """Raise InvalidInput for what no token can be; whether it makes sense says the coordinator."""
+    if not check_text(holder, "a holder's name", MAX_HELLO_CHARS):
+        raise InvalidInput("a token has a holder: give a name")
+    if not check_text(role, "a role", MAX_ROLE_CHARS):
+        raise InvalidInput("a token has a role")
+    if isinstance(account_names, str) or len(account_names) > MAX_TOKEN_ACCOUNTS:
+        raise InvalidInput(f"a token is for a list of at most {MAX_TOKEN_ACCOUNTS} accounts")
+    for name in account_names:
+        parse_account(name)
+    check_span(expires_us, expires_us)
 
 
 class Sides:

@@ -62,10 +62,13 @@ def merge_transfers(
     """The newest `limit` of all branches' pages, and where each branch goes on (those that are at their end are left out).
 
     `cursors`: where each branch's page began; a branch without a page did not answer, and is asked from there again.
+    A branch that ended its page early, and found something, has no more that is newer than that: what others have from
+    before then waits for its next page.
     """
     every = [(one.info.at_us, name, one) for name, page in sorted(pages.items()) for one in page.transfers]
     every.sort(key=lambda entry: -entry[0])  # stable: the order of each branch stays
-    chosen = every[:limit]
+    unknown_us = max((page.transfers[-1].info.at_us for page in pages.values() if page.cursor and page.transfers), default=0)
+    chosen = [entry for entry in every[:limit] if entry[0] >= unknown_us]
     following: dict[str, str] = {}
     for name, began in cursors.items():
         page = pages.get(name)

@@ -39,11 +39,10 @@ class TokenClient(ClientBase):
 
         Raises RemoteFault `malformed` or `limit_exceeded`, and NoAnswer when it is not known whether the token was made.
         """
-        given.check_text(holder, "a holder's name", given.MAX_HELLO_CHARS)
+        given.check_token(holder, role, accounts, expires_us)
+        given.check_text(secret, "a secret", given.MAX_SECRET_CHARS)
         id_16 = new_id() if id is None else given.id_bytes(id)
-        message = MakeToken(
-            id_16, self._caller, holder, role, tuple(accounts), secret_digest(secret), expires_us
-        )
+        message = MakeToken(id_16, self._caller, holder, role, tuple(accounts), secret_digest(secret), expires_us)
         return self._change_tokens(message)
 
     def revoke_token(self, id: bytes | str) -> TokenInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -9,8 +10,11 @@ from typing import NamedTuple
 from zbank.domain.account import check_branch_name, parse_account
 from zbank.errors import InvalidInput, ZbankError
 from zbank.protocol.messages import (
+    ABORTED,
     BRANCH,
+    COMMITTED,
     FAR_US,
+    PENDING,
     Event,
     EventsPage,
     FiguresInfo,
@@ -25,9 +29,12 @@ from zbank.transport.client_joins import merge_transfers
 from zbank.transport.client_request import THE_COORDINATOR
 from zbank.transport.views import ActorDown, TransferList, listed_view
 
+STATUSES = ("", COMMITTED, ABORTED, PENDING)  #: of a list of transfers; "" = all
 MAX_ROUNDS = 5  #: of looking further back, while a page is not full
 COORDINATOR_KEY = "*"  #: among positions: no branch has this name
 MAX_POSITIONS_CHARS = 64 * 1_001
+_AFTER = re.compile(r"|[1-9][0-9]{0,17}", re.ASCII)  #: of one branch: a row of its journal, "" = from the newest
+MAX_ROW = 2**63 - 1
 
 
 class EventBatch(NamedTuple):
@@ -58,6 +65,9 @@ class WatchClient(ClientBase):
         `status`: "committed", "aborted" or "pending"; "" = all, but of an account what was committed. A page may be short
         and not the last: go on while there is a `cursor`.
         """
+        if status not in STATUSES:
+            raise InvalidInput(f"a list is of status {', '.join(STATUSES[1:])}, or all: not {status!r}")
+        given.check_span(from_us, until_us)
         if account is not None or branch is not None:
             name, number = parse_account(account) if account is not None else (check_branch_name(branch or ""), "")
             if branch not in (None, name):
@@ -112,11 +122,14 @@ class WatchClient(ClientBase):
         journals stand now (no events).
 
         Positions are rows of journals by branch, the coordinator's under "*". What is told was forced, so it is for good,
-        and asking again from the same positions tells the same. A new branch is followed from its first row on.
+        and asking again from the same positions tells the same. A new branch is followed from its first row on; one that
+        did not answer to None, from where its journal stands when it first does (-1).
         """
+        given.check_page(limit, "")
+        if any(not -1 <= after <= MAX_ROW for after in (positions or {}).values()):
+            raise InvalidInput("these are no positions: go on from those that `events` gave")
         self._io.check_may_wait()
         self._contact()
-        given.check_page(limit, "")
         names = [info.name for info in self._known_branches()]
         keys = [*([COORDINATOR_KEY] if self._routes.coordinator_endpoint else []), *names]
         asked: dict[str, Future[EventsPage]] = {}
@@ -133,6 +146,8 @@ class WatchClient(ClientBase):
                 page = future.result()
             except ZbankError:
                 missing.append(key)
+                if positions is None:
+                    following[key] = -1
                 continue
             found += [(key, event) for event in page.events]
             following[key] = page.seq
@@ -150,10 +165,10 @@ def _positions_of(cursor: str) -> dict[str, str] | None:
     if not cursor:
         return None
     given.check_text(cursor, "a cursor", MAX_POSITIONS_CHARS)
-    parts = [part.split(":") for part in cursor.split(",")]
-    if any(len(part) != 2 for part in parts):
+    parts = [part.partition(":") for part in cursor.split(",")]
+    if any(not colon or _AFTER.fullmatch(after) is None for _, colon, after in parts):
         raise InvalidInput("this is no cursor of a page of transfers: begin with the first page")
-    return {check_branch_name(name): after for name, after in parts}
+    return {check_branch_name(name): after for name, _, after in parts}
 
 
 def _text_of(cursors: Mapping[str, str]) -> str:

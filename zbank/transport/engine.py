@@ -83,6 +83,7 @@ class Engine:
         self._room_checked_us = 0
         self._started_us = clock.now().mono_us
         self._rows: list[Row] = []
+        self._records: list[tuple[str, Record]] = []  #: of the rows, with their kinds
         self._rows_read = 0
         self.figures = Figures()  #: what this process counts
         self._take_office()
@@ -212,14 +213,15 @@ class Engine:
         body = encode_record(record)
         self._chain = chain = chain_value(self._chain, self._epoch, seq, at_us, kind, id, body)
         self._rows.append(Row(seq, self._epoch, at_us, kind, id, body, chain))
+        self._records.append((kind, record))
         self.machine.fold.apply(seq, self._epoch, at_us, record)
-        self.figures.row(kind, record)
 
     def _force(self) -> None:
         """One commit for all rows of the turn. If it is rolled back, memory is rebuilt from the store (T2)."""
         if not self._rows:
             return
         rows, self._rows = self._rows, []
+        records, self._records = self._records, []
         begun_us = self._clock.now().mono_us
         try:
             self._store.append(rows)
@@ -228,6 +230,8 @@ class Engine:
             self.machine = self._recover(self.machine)
             raise
         self.figures.force.add(self._clock.now().mono_us - begun_us)
+        for kind, record in records:
+            self.figures.row(kind, record)
 
     def _declined(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """The answers to a batch that was rolled back; whoever asked something is told at once, not left to wait."""
@@ -312,7 +316,7 @@ def _rows_of(message: AnyRead, answer: AnyMessage) -> int:
         case EntriesPage():
             return ROWS_OF_ONE_READ + len(answer.entries)
         case EventsPage() if isinstance(message, GetEvents) and message.after >= 0:
-            return ROWS_OF_ONE_READ + answer.seq - message.after
+            return ROWS_OF_ONE_READ + max(0, answer.seq - message.after)
         case TransfersPage():
             return ROWS_OF_ONE_READ + SCAN_ROWS
     return ROWS_OF_ONE_READ
