@@ -147,12 +147,8 @@ def test_a_branchs_figures(tmp_path: Path) -> None:
         desk.turn((CUSTOMER, 1, pay(1, "Mumbai/1", "Mumbai/2", 1)), (CUSTOMER, 2, pay(2, "Mumbai/1", "Mumbai/2", 1)))
         info = figures(desk)
         assert (info.role, info.name) == ("branch", "Mumbai")
-        assert [(one.name, one.count) for one in info.counts] == [
-            ("messages", 3),
-            ("rows executed", 2),
-            ("rows started", 1),
-            ("turns", 2),
-        ]
+        found = {one.name: one.count for one in info.counts}
+        assert found.items() >= {"messages": 3, "rows executed": 2, "rows started": 1, "turns": 2}.items()
         assert [(one.name, sum(one.counts)) for one in info.histograms] == [("force", 2)]
     finally:
         desk.store.close()
