@@ -228,7 +228,7 @@ def test_whoever_goes_on_after_any_event_misses_none(rows: list[tuple[str, bool]
         assert len(later) - len(events[n + 1 :]) <= 1
 
 
-@pytest.mark.parametrize("text", ["", "x", "*", "*:", "*:x", "*:1,", "*:-1", "Mumbai:1;Delhi:2", "*:9" + "9" * 18, "*:1\n"])
+@pytest.mark.parametrize("text", ["", "x", "*", "*:", "*:x", "*:1,", "*:-2", "Mumbai:1;Delhi:2", "*:9" + "9" * 18, "*:1\n"])
 def test_what_is_no_place(text: str) -> None:
     assert positions_from(text) is None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import NamedTuple
 
 from zbank.domain.account import check_branch_name, parse_account
@@ -15,9 +16,12 @@ from zbank.protocol.messages import (
     COMMITTED,
     FAR_US,
     PENDING,
+    BranchInfo,
+    Directory,
     Event,
     EventsPage,
     FiguresInfo,
+    GetDirectory,
     GetEvents,
     GetFigures,
     ListTransfers,
@@ -30,6 +34,7 @@ from zbank.transport.client_request import THE_COORDINATOR
 from zbank.transport.views import ActorDown, TransferList, listed_view
 
 STATUSES = ("", COMMITTED, ABORTED, PENDING)  #: of a list of transfers; "" = all
+EVENTS_S = 1.0  #: who has not told its events after this tells them the next time
 MAX_ROUNDS = 5  #: of looking further back, while a page is not full
 COORDINATOR_KEY = "*"  #: among positions: no branch has this name
 MAX_POSITIONS_CHARS = 64 * 1_001
@@ -48,6 +53,8 @@ class EventBatch(NamedTuple):
 
 class WatchClient(ClientBase):
     """Lists and events."""
+
+    _watched: Sequence[BranchInfo] = ()  #: the directory as `events` heard it last
 
     def transfers(
         self,
@@ -130,16 +137,21 @@ class WatchClient(ClientBase):
             raise InvalidInput("these are no positions: go on from those that `events` gave")
         self._io.check_may_wait()
         self._contact()
-        names = [info.name for info in self._known_branches()]
-        keys = [*([COORDINATOR_KEY] if self._routes.coordinator_endpoint else []), *names]
+        limit_us = self._survey_us(EVENTS_S)
+        infos = self._watched or self._known_branches()
+        missing = [info.name for info in infos if not info.up]
+        directory: Future[Directory] | None = None  # for the next time: this time does not wait for it
+        keys = [info.name for info in infos if info.up]
+        if self._routes.coordinator_endpoint:
+            keys.append(COORDINATOR_KEY)
+            directory = self._ask(THE_COORDINATOR, GetDirectory(), Directory, as_it_is, limit_us)
         asked: dict[str, Future[EventsPage]] = {}
         for key in keys:
             after = -1 if positions is None else positions.get(key, 0)
             target = THE_COORDINATOR if key == COORDINATOR_KEY else key
-            asked[key] = self._ask(target, GetEvents(after, limit), EventsPage, as_it_is, self._survey_us())
+            asked[key] = self._ask(target, GetEvents(after, limit), EventsPage, as_it_is, limit_us)
         found: list[tuple[str, Event]] = []
-        following = dict(positions or {})
-        missing: list[str] = []
+        following = {**(dict.fromkeys(missing, -1) if positions is None else {}), **(positions or {})}
         is_last = True
         for key, future in asked.items():
             try:
@@ -152,6 +164,9 @@ class WatchClient(ClientBase):
             found += [(key, event) for event in page.events]
             following[key] = page.seq
             is_last = is_last and page.is_last
+        if directory is not None:
+            with suppress(ZbankError):
+                self._watched = list(directory.result().branches)
         found.sort(key=lambda one: one[1].at_us)  # stable: the order of each journal stays
         return EventBatch(found, following, is_last, missing)
 

@@ -21,7 +21,7 @@ REUSE_S = 0.08  #: a batch asked for so short ago serves another stream at the s
 BATCH_ROWS = 200
 MAX_REMEMBERED = 10_000  #: transfers whose accounts a customer's stream remembers
 
-_PLACE = re.compile(r"(?:\*|[A-Za-z][A-Za-z0-9_-]{0,31}):[0-9]{1,18}", re.ASCII)
+_PLACE = re.compile(r"(?:\*|[A-Za-z][A-Za-z0-9_-]{0,31}):(?:-1|[0-9]{1,18})", re.ASCII)  # -1: who has not answered yet
 
 
 def positions_text(positions: Mapping[str, int]) -> str:

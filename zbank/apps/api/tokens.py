@@ -113,7 +113,8 @@ class TokenList:
             finally:
                 self._asked_s = time.monotonic()
             self._heard_s = time.monotonic()
-            if found is not None:
+            # A lower version is that of a coordinator that was replaced: what was revoked since stands as good there.
+            if found is not None and found[0] >= self._version:
                 version, tokens = found
                 self._by_digest = {token.secret_digest: token for token in tokens}
                 self._version = version
