@@ -6,6 +6,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -80,8 +81,10 @@ class ActorFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What the actors tell now."""
-        yield from _states(self._bank.status())
-        yield from _counts([told for told in self._bank.figures() if isinstance(told, FiguresInfo)])
+        with ThreadPoolExecutor(1) as pool:  # both at once: a silent actor is waited for
+            asked = pool.submit(self._bank.figures)
+            yield from _states(self._bank.status())
+            yield from _counts([told for told in asked.result() if isinstance(told, FiguresInfo)])
 
 
 def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:

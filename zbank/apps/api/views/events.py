@@ -44,7 +44,8 @@ def stream_events(ask: Ask) -> Response:
     """Committed and aborted transfers, and each step of two-phase commit: begin, vote, decision, applied, released.
 
     They come from the actors' journals, so each was forced to a disk. With `Last-Event-ID` the stream goes on after that
-    event and leaves none out; without it it begins now. A customer sees transfers of the own accounts.
+    event and leaves none out (the last may come again); without it it begins now. A customer sees transfers of the own
+    accounts.
     """
     feed = ask.bridge.feed
     last = ask.request.headers.get("Last-Event-ID")
