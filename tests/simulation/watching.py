@@ -98,12 +98,12 @@ class Chronicle:
                 yield event("committed", content=content, number=number)
             case Refused(content=Content() as content, refusal=refusal):
                 if len(branches_of(content.legs)) > 1:
-                    yield event("vote", content=content, vote="refused", currency="", memo="")
+                    yield event("vote", content=content, vote="refused")
                 yield event("aborted", content=content, refusal=refusal)
             case Prepared(content=content, txn=txn):
                 if home_branch(content.legs) == self.name:
                     yield event("begin", txn, content)
-                yield event("vote", txn, content, vote="yes", memo="")
+                yield event("vote", txn, content, vote="yes")
             case Committed(txn=txn, number=number):
                 yield event("applied", txn, number=number)
             case Aborted(txn=txn, refusal=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from zbank.domain.legs import home_branch
+from zbank.domain.legs import branches_of, home_branch
 from zbank.protocol.codec import decode_record
 from zbank.protocol.fold import Row
 from zbank.protocol.messages import (
@@ -22,7 +22,7 @@ from zbank.protocol.messages import (
     GetEvents,
 )
 from zbank.protocol.messages import REFUSED as REFUSED_VOTE
-from zbank.protocol.records import Aborted, Committed, Decided, Executed, Prepared, Record, Refused
+from zbank.protocol.records import Aborted, Committed, Content, Decided, Executed, Prepared, Record, Refused
 from zbank.storage.sqlite import JournalStore
 
 PAGE_BYTES = 900_000  #: of events in one answer, which has to fit a frame
@@ -52,83 +52,46 @@ def _events(row: Row, name: str) -> list[Event]:
     return [] if tell is None else tell(row, record, name)
 
 
+def _event(row: Row, kind: str, id: bytes, content: Content | None = None, **more: Any) -> Event:
+    if content is None:
+        return Event(row.seq, row.at_us, kind, id, **more)
+    said: dict[str, Any] = {"legs": content.legs, "currency": content.currency, "memo": content.memo}
+    return Event(row.seq, row.at_us, kind, id, **said, **more)
+
+
 def _executed(row: Row, record: Executed, name: str) -> list[Event]:
-    content = record.content
-    return [
-        Event(
-            row.seq,
-            row.at_us,
-            COMMITTED,
-            record.id,
-            number=record.number,
-            legs=content.legs,
-            currency=content.currency,
-            memo=content.memo,
-        )
-    ]
+    return [_event(row, COMMITTED, record.id, record.content, number=record.number)]
 
 
 def _refused(row: Row, record: Refused, name: str) -> list[Event]:
     content = record.content
     if content is None:  # a cancel, or what was no transfer
         return []
-    event = Event(
-        row.seq,
-        row.at_us,
-        ABORTED,
-        record.id,
-        refusal=record.refusal,
-        legs=content.legs,
-        currency=content.currency,
-        memo=content.memo,
-    )
-    if len({leg.branch for leg in content.legs}) == 1:
+    event = _event(row, ABORTED, record.id, content, refusal=record.refusal)
+    if len(branches_of(content.legs)) == 1:
         return [event]
-    return [Event(row.seq, row.at_us, VOTE, record.id, vote=REFUSED_VOTE, legs=content.legs), event]
+    return [_event(row, VOTE, record.id, content, vote=REFUSED_VOTE), event]
 
 
 def _prepared(row: Row, record: Prepared, name: str) -> list[Event]:
     content = record.content
-    vote = Event(row.seq, row.at_us, VOTE, record.id, record.txn, YES, legs=content.legs, currency=content.currency)
+    vote = _event(row, VOTE, record.id, content, txn=record.txn, vote=YES)
     if home_branch(content.legs) != name:
         return [vote]
-    begin = Event(
-        row.seq,
-        row.at_us,
-        BEGIN,
-        record.id,
-        record.txn,
-        legs=content.legs,
-        currency=content.currency,
-        memo=content.memo,
-    )
-    return [begin, vote]
+    return [_event(row, BEGIN, record.id, content, txn=record.txn), vote]
 
 
 def _committed(row: Row, record: Committed, name: str) -> list[Event]:
-    return [Event(row.seq, row.at_us, APPLIED, record.id, record.txn, number=record.number)]
+    return [_event(row, APPLIED, record.id, txn=record.txn, number=record.number)]
 
 
 def _aborted(row: Row, record: Aborted, name: str) -> list[Event]:
     kind = RELEASED if record.refusal is None else ABORTED
-    return [Event(row.seq, row.at_us, kind, record.id, record.txn, refusal=record.refusal)]
+    return [_event(row, kind, record.id, txn=record.txn, refusal=record.refusal)]
 
 
 def _decided(row: Row, record: Decided, name: str) -> list[Event]:
-    content = record.content
-    return [
-        Event(
-            row.seq,
-            row.at_us,
-            DECISION,
-            record.id,
-            record.txn,
-            number=record.number,
-            legs=content.legs,
-            currency=content.currency,
-            memo=content.memo,
-        )
-    ]
+    return [_event(row, DECISION, record.id, record.content, txn=record.txn, number=record.number)]
 
 
 _TELL: dict[type[Record], Callable[[Row, Any, str], list[Event]]] = {

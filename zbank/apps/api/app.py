@@ -15,9 +15,10 @@ from zbank import Client
 from zbank.apps.api.bridge import Bridge, RestSettings
 from zbank.apps.api.endpoint import REQUIRED, Ask, Endpoint, Reply, Routes, encode_json
 from zbank.apps.api.openapi import PATH_PARTS, PROBLEM_JSON, document
-from zbank.apps.api.problems import INTERNAL, MALFORMED, NOT_FOUND, STATUSES, Problem
+from zbank.apps.api.problems import INTERNAL, MALFORMED, NOT_FOUND, STATUSES, Problem, problem_of
 from zbank.apps.api.reading import read_body, read_key, read_query
 from zbank.apps.api.views import accounts, bulk, cluster, docs, events, service, simple, transfers
+from zbank.errors import ZbankError
 
 ALL_ROUTES: tuple[Routes, ...] = (
     simple.routes,
@@ -92,7 +93,8 @@ def _served(bridge: Bridge, endpoint: Endpoint) -> Callable[..., Response]:
                 answer = endpoint.view(_ask(bridge, endpoint, request), **parts)
                 response = answer.response() if isinstance(answer, Reply) else answer
                 status = response.status_code
-            except Problem as problem:
+            except (Problem, ZbankError) as error:
+                problem = error if isinstance(error, Problem) else problem_of(error, in_url=endpoint.names_in_url)
                 response = problem_response(problem)
                 status = problem.status
             finally:

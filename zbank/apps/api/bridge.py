@@ -15,8 +15,8 @@ from zbank import Client
 from zbank.apps.api.access import ANYBODY, Principal
 from zbank.apps.api.feed import EventFeed
 from zbank.apps.api.metrics import Metrics
-from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem, problem_of
-from zbank.apps.api.tokens import TokenList, TokensUnknown
+from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem
+from zbank.apps.api.tokens import TokenList
 from zbank.errors import ZbankError
 from zbank.ids import SECRET_PREFIX
 from zbank.protocol.messages import COORDINATOR
@@ -71,16 +71,16 @@ class Bridge:
         self.tokens.close()
 
     def admit(self, request: Request, act: str | None) -> Principal:
-        """Who asks, if they may do this now. Raises Problem `unauthorized`, `forbidden`, `too_many_requests`."""
+        """Who asks, if they may do this now.
+
+        Raises Problem `unauthorized`, `forbidden` or `too_many_requests`, and TokensUnknown.
+        """
         if act is None:  # open to all
             if not self.settings.is_here_only:
                 self.limit(f"address {request.remote_addr}")
             return ANYBODY
-        try:
-            authorization = request.headers.get("Authorization")
-            principal = self._nobody(request) if authorization is None else self._holder(authorization, request)
-        except TokensUnknown as error:
-            raise problem_of(error) from error
+        authorization = request.headers.get("Authorization")
+        principal = self._nobody(request) if authorization is None else self._holder(authorization, request)
         if not principal.may(act):
             raise Problem(FORBIDDEN, f"a {principal.role} may not do this")
         return principal

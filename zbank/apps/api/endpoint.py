@@ -97,6 +97,11 @@ class Endpoint(NamedTuple):
         return self.view.__name__
 
     @property
+    def names_in_url(self) -> bool:
+        """What is not found stands in the URL: then it is 404. In a body, or in what is searched for, it is a refusal, 422."""
+        return "<branch>" in self.path or self.path == "/list_accounts"
+
+    @property
     def summary(self) -> str:
         """The first sentence of the view's docstring."""
         return (self.view.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")

@@ -217,8 +217,7 @@ def problem_codes(endpoint: Endpoint) -> dict[int, list[str]]:
     if "<" in endpoint.path:
         add("not_found")
     for code in endpoint.problems:
-        in_url = code in IN_URL and ("<branch>" in endpoint.path or "<number>" in endpoint.path or endpoint.method == "GET")
-        add(code, 404 if in_url and not (code == "branch_not_found" and endpoint.path == "/v1/transfers") else None)
+        add(code, 404 if code in IN_URL and endpoint.names_in_url else None)
     return found
 
 

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from zbank import Client
 from zbank.apps.api.access import Principal
 from zbank.apps.api.endpoint import Answer, Ask, Reply
-from zbank.apps.api.given import LegsGiven, PairGiven
-from zbank.apps.api.problems import FORBIDDEN, Problem, problem_of
+from zbank.apps.api.given import LegsGiven, MovementGiven, PairGiven
+from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown import TransferShown
 from zbank.apps.api.views.accounts import REPLAYED, replay_header
+from zbank.domain.legs import CASH
 from zbank.domain.money import AmountInput
-from zbank.errors import ZbankError
 from zbank.protocol.messages import ABORTED, COMMITTED
 from zbank.transport.views import TransferResult
 
@@ -63,19 +63,32 @@ def check_may_pay(principal: Principal, given: PairGiven | LegsGiven) -> None:
         raise Problem(FORBIDDEN, problem)
 
 
-def outcome(ask: Ask, future: Future[TransferResult], committed: int = 201) -> Reply:
-    """Wait for the outcome, and answer it. Raises Problem for a refusal and for what was not done."""
-    try:
-        return told(future.result(), committed)
-    except ZbankError as error:
-        raise problem_of(error) from error
+def at_the_till(given: MovementGiven, *, is_deposit: bool) -> PairGiven:
+    """A deposit or a withdrawal as the transfer that it is: from or to the cash of the account's branch."""
+    cash = f"{given.account.partition('/')[0]}/{CASH}"
+    source, destination = (cash, given.account) if is_deposit else (given.account, cash)
+    return PairGiven.model_construct(
+        source=source,
+        destination=destination,
+        amount=given.amount,
+        memo=given.memo,
+        currency=given.currency,
+        effective_on=given.effective_on,
+    )
+
+
+def pay(ask: Ask, given: PairGiven | LegsGiven, *, committed: int = 201) -> Reply:
+    """Move money, wait for the outcome, and answer it: `committed` is the status of a success.
+
+    Raises Problem for a refusal, and what the client raises for what was not done.
+    """
+    return told(submit(ask.bank, given, ask.id).result(), committed)
 
 
 def told(result: TransferResult, committed: int = 201) -> Reply:
     """The answer to an outcome: `committed` is the status of a success. Raises Problem for a refusal."""
     if result.status == ABORTED and result.refusal is not None:
-        problem = problem_of_refusal(result)
-        raise problem
+        raise problem_of_refusal(result)
     location = {"Location": f"/v1/transfers/{result.id}"}
     if result.status == COMMITTED:
         return Reply(result.to_json(), committed, {**location, **replay_header(result.replayed)})

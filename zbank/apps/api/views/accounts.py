@@ -10,11 +10,11 @@ from zbank.apps.api.access import KEEP, SEE, Principal
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
 from zbank.apps.api.given import BalanceQuery, ChangeGiven, EntriesQuery, OpenGiven, PageQuery
 from zbank.apps.api.paging import cursor_from, cursor_text
-from zbank.apps.api.problems import FORBIDDEN, Problem, problem_of
+from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown import AccountShown, AccountsPageShown, BalanceShown, EntriesShown
 from zbank.clock import format_time
 from zbank.domain.money import currency, format_amount
-from zbank.errors import RemoteFault, ZbankError
+from zbank.errors import RemoteFault
 from zbank.protocol.messages import FAR_US
 from zbank.transport.views import AccountView, EntryView
 
@@ -59,16 +59,13 @@ def check_owns(principal: Principal, account: str) -> None:
 )
 def list_accounts(ask: Ask, branch: str) -> Reply:
     """The accounts of a branch."""
-    try:
-        if ask.principal.is_customer:
-            own = sorted(name for name in ask.principal.accounts if name.startswith(f"{branch}/"))
-            found, following = [account for name in own if (account := _account_or_none(ask, name))], ""
-        else:
-            found, following = ask.bank.accounts_page(
-                branch, after=cursor_from(ask.query.cursor), limit=ask.query.limit
-            )
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    if ask.principal.is_customer:
+        own = sorted(name for name in ask.principal.accounts if name.startswith(f"{branch}/"))
+        found, following = [account for name in own if (account := _account_or_none(ask, name))], ""
+    else:
+        found, following = ask.bank.accounts_page(
+            branch, after=cursor_from(ask.query.cursor), limit=ask.query.limit
+        )
     return Reply({"accounts": [account.to_json() for account in found], "cursor": cursor_text(following)})
 
 
@@ -102,17 +99,14 @@ def _account_or_none(ask: Ask, name: str) -> AccountView | None:
 def open_account(ask: Ask, branch: str) -> Reply:
     """Open an account."""
     given: OpenGiven = ask.body
-    try:
-        account = ask.bank.open_account(
-            branch,
-            number=given.number or "",
-            owner=given.owner,
-            overdraft_limit=given.overdraft_limit,
-            currency=given.currency,
-            id=ask.id,
-        )
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    account = ask.bank.open_account(
+        branch,
+        number=given.number or "",
+        owner=given.owner,
+        overdraft_limit=given.overdraft_limit,
+        currency=given.currency,
+        id=ask.id,
+    )
     location = f"/v1/branches/{account.branch}/accounts/{account.number}"
     return Reply(account.to_json(), 201, {"Location": location, **replay_header(account.replayed)})
 
@@ -144,12 +138,9 @@ def change_account(ask: Ask, branch: str, number: str) -> Reply:
     given: ChangeGiven = ask.body
     if given.status is None and given.overdraft_limit is None:
         raise Problem("invalid_request", "nothing to change: give a status or an overdraft_limit")
-    try:
-        replayed = ask.bank.change_account(
-            f"{branch}/{number}", status=given.status, overdraft_limit=given.overdraft_limit, id=ask.id
-        )
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    replayed = ask.bank.change_account(
+        f"{branch}/{number}", status=given.status, overdraft_limit=given.overdraft_limit, id=ask.id
+    )
     return Reply(_account(ask, branch, number).to_json(), 200, replay_header(replayed))
 
 
@@ -173,17 +164,14 @@ def list_entries(ask: Ask, branch: str, number: str) -> Reply:
     """The statement of an account."""
     check_owns(ask.principal, f"{branch}/{number}")
     query: EntriesQuery = ask.query
-    try:
-        page = ask.bank.statement(
-            f"{branch}/{number}",
-            newest_first=query.order == "newest",
-            limit=query.limit,
-            cursor=cursor_from(query.cursor),
-            from_us=query.start or 0,
-            until_us=FAR_US if query.end is None else query.end,
-        )
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    page = ask.bank.statement(
+        f"{branch}/{number}",
+        newest_first=query.order == "newest",
+        limit=query.limit,
+        cursor=cursor_from(query.cursor),
+        from_us=query.start or 0,
+        until_us=FAR_US if query.end is None else query.end,
+    )
     following = cursor_text(page.cursor)
     if ask.request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv":
         headers = {"X-Next-Cursor": following} if following else {}
@@ -210,10 +198,7 @@ def show_balance(ask: Ask, branch: str, number: str) -> Reply:
         account = _account(ask, branch, number)
         shown = {"account": name, "currency": account.currency, "balance": account.balance, "at": None}
         return Reply(shown)
-    try:
-        page = ask.bank.statement(name, limit=1, until_us=query.at + 1)
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    page = ask.bank.statement(name, limit=1, until_us=query.at + 1)
     code = page.account.currency
     balance = page.entries[0].balance if page.entries else format_amount(0, currency(code))
     return Reply({"account": name, "currency": code, "balance": balance, "at": format_time(query.at)})
@@ -233,7 +218,4 @@ def entries_csv(entries: list[EntryView]) -> str:
 
 
 def _account(ask: Ask, branch: str, number: str) -> AccountView:
-    try:
-        return ask.bank.account(f"{branch}/{number}")
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    return ask.bank.account(f"{branch}/{number}")

@@ -7,9 +7,8 @@ from typing import Any
 from zbank import __version__
 from zbank.apps.api.access import SEE, SEE_BANK
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
-from zbank.apps.api.problems import Problem, problem_of
+from zbank.apps.api.problems import Problem
 from zbank.apps.api.shown import BranchesShown, BranchShown, ClusterShown, InDoubtsShown
-from zbank.errors import ZbankError
 from zbank.ids import format_id
 from zbank.protocol.messages import BRANCH, BranchInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
@@ -20,11 +19,8 @@ routes = Routes("cluster")
 @routes.add("GET", "/v1/cluster", act=SEE_BANK, answers=[Answer(200, "Who is up, and how they do.", ClusterShown)])
 def show_cluster(ask: Ask) -> Reply:
     """The coordinator and all branches, asked now."""
-    try:
-        actors = ask.bank.status()
-        currencies = {info.name: info.currency for info in ask.bank.branches()}
-    except ZbankError as error:
-        raise problem_of(error) from error
+    actors = ask.bank.status()
+    currencies = {info.name: info.currency for info in ask.bank.branches()}
     names = [actor.cluster for actor in actors if isinstance(actor, StatusInfo)]
     return Reply(
         {
@@ -62,10 +58,7 @@ def show_branch(ask: Ask, branch: str) -> Reply:
 )
 def list_in_doubt(ask: Ask) -> Reply:
     """Prepared transfers whose decision a branch does not know (at most 100 of each branch). They settle by themselves."""
-    try:
-        actors = ask.bank.status()
-    except ZbankError as error:
-        raise problem_of(error) from error
+    actors = ask.bank.status()
     told = [(held, actor.name) for actor in actors if isinstance(actor, StatusInfo) for held in actor.in_doubt]
     told.sort(key=lambda one: (-one[0].age_us, one[1]))
     found = [
@@ -77,10 +70,7 @@ def list_in_doubt(ask: Ask) -> Reply:
 
 
 def _branches(ask: Ask) -> list[BranchInfo]:
-    try:
-        return ask.bank.branches()
-    except ZbankError as error:
-        raise problem_of(error) from error
+    return ask.bank.branches()
 
 
 def _branch_json(info: BranchInfo) -> dict[str, Any]:

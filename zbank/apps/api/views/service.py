@@ -5,9 +5,7 @@ from __future__ import annotations
 from zbank.apps.api.access import WATCH
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
 from zbank.apps.api.metrics import CONTENT_TYPE
-from zbank.apps.api.problems import problem_of
 from zbank.apps.api.shown import HealthShown
-from zbank.errors import ZbankError
 
 routes = Routes("service")
 
@@ -43,7 +41,4 @@ def readyz(ask: Ask) -> Reply:
 )
 def metrics(ask: Ask) -> Reply:
     """Figures of the bridge and of every actor, for Prometheus."""
-    try:
-        return Reply(ask.bridge.metrics.page(), content_type=CONTENT_TYPE)
-    except ZbankError as error:
-        raise problem_of(error) from error
+    return Reply(ask.bridge.metrics.page(), content_type=CONTENT_TYPE)

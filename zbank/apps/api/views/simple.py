@@ -8,12 +8,10 @@ from flask import Response
 
 from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import JSON, OPTIONAL, Answer, Ask, Reply, Routes, encode_json
-from zbank.apps.api.given import AccountGiven, CashGiven, PairGiven, SimpleListQuery, SimpleTransferGiven
-from zbank.apps.api.paying import REFUSALS, SIMPLE_OUTCOMES, check_may_pay, outcome, submit
-from zbank.apps.api.problems import problem_of
+from zbank.apps.api.given import AccountGiven, CashGiven, MovementGiven, PairGiven, SimpleListQuery, SimpleTransferGiven
+from zbank.apps.api.paying import REFUSALS, SIMPLE_OUTCOMES, at_the_till, check_may_pay, pay
 from zbank.apps.api.shown import AccountShown, AccountsShown
 from zbank.apps.api.views.accounts import check_owns
-from zbank.errors import ZbankError
 from zbank.transport.views import AccountView
 
 routes = Routes("simple")
@@ -31,32 +29,24 @@ def simple_balance(ask: Ask) -> Reply:
     """Look at an account."""
     name = f"{ask.body.branch}/{ask.body.account_no}"
     check_owns(ask.principal, name)
-    try:
-        return Reply(ask.bank.account(name).to_json())
-    except ZbankError as error:
-        raise problem_of(error) from error
+    return Reply(ask.bank.account(name).to_json())
 
 
 @routes.add("POST", "/deposit", act=CASH, body=CashGiven, key=OPTIONAL, answers=SIMPLE_OUTCOMES, problems=REFUSALS)
 def simple_deposit(ask: Ask) -> Reply:
     """Pay cash in. Without an Idempotency-Key each request is a new deposit."""
-    given: CashGiven = ask.body
-    try:
-        future = ask.bank.submit_deposit(f"{given.branch}/{given.account_no}", given.amount, id=ask.id)
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future, committed=200)
+    return pay(ask, at_the_till(_movement(ask.body), is_deposit=True), committed=200)
 
 
 @routes.add("POST", "/withdraw", act=CASH, body=CashGiven, key=OPTIONAL, answers=SIMPLE_OUTCOMES, problems=REFUSALS)
 def simple_withdraw(ask: Ask) -> Reply:
     """Pay cash out. Without an Idempotency-Key each request is a new withdrawal."""
-    given: CashGiven = ask.body
-    try:
-        future = ask.bank.submit_withdraw(f"{given.branch}/{given.account_no}", given.amount, id=ask.id)
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future, committed=200)
+    return pay(ask, at_the_till(_movement(ask.body), is_deposit=False), committed=200)
+
+
+def _movement(given: CashGiven) -> MovementGiven:
+    account = f"{given.branch}/{given.account_no}"
+    return MovementGiven.model_validate({"account": account, "amount": given.amount})
 
 
 @routes.add(
@@ -70,10 +60,7 @@ def simple_withdraw(ask: Ask) -> Reply:
 def simple_list(ask: Ask) -> Response:
     """All accounts of a branch. Of a large one better take /v1/branches/{branch}/accounts, page by page."""
     found = ask.bank.accounts(ask.query.branch)
-    try:
-        first = next(found, None)
-    except ZbankError as error:
-        raise problem_of(error, in_url=True) from error
+    first = next(found, None)
     return Response(_listed(first, found), content_type=JSON)
 
 
@@ -99,8 +86,4 @@ def simple_transfer(ask: Ask) -> Reply:
         }
     )
     check_may_pay(ask.principal, pair)
-    try:
-        future = submit(ask.bank, pair, ask.id)
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future, committed=200)
+    return pay(ask, pair, committed=200)

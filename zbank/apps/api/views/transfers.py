@@ -6,11 +6,10 @@ from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
 from zbank.apps.api.given import LegsGiven, MovementGiven, PairGiven, TransfersQuery
 from zbank.apps.api.paging import cursor_from, cursor_text
-from zbank.apps.api.paying import OUTCOMES, REFUSALS, check_may_pay, outcome, problem_of_refusal, submit
-from zbank.apps.api.problems import FORBIDDEN, Problem, problem_of
+from zbank.apps.api.paying import OUTCOMES, REFUSALS, at_the_till, check_may_pay, pay, problem_of_refusal
+from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown import TransferDetailShown, TransferShown, TransfersShown
 from zbank.apps.api.views.accounts import check_owns
-from zbank.errors import NoAnswer, ZbankError
 from zbank.ids import parse_id
 from zbank.protocol.messages import ABORTED, COMMITTED, FAR_US, PENDING, UNKNOWN
 
@@ -24,47 +23,19 @@ def make_transfer(ask: Ask) -> Reply:
     Either `from`, `to` and `amount`, or `legs` with signed amounts that sum to zero.
     """
     check_may_pay(ask.principal, ask.body)
-    try:
-        future = submit(ask.bank, ask.body, ask.id)
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future)
+    return pay(ask, ask.body)
 
 
 @routes.add("POST", "/v1/deposits", act=CASH, body=MovementGiven, key=REQUIRED, answers=OUTCOMES, problems=REFUSALS)
 def make_deposit(ask: Ask) -> Reply:
     """Pay cash in."""
-    given: MovementGiven = ask.body
-    try:
-        future = ask.bank.submit_deposit(
-            given.account,
-            given.amount,
-            id=ask.id,
-            memo=given.memo,
-            currency=given.currency,
-            effective_on=given.effective_on,
-        )
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future)
+    return pay(ask, at_the_till(ask.body, is_deposit=True))
 
 
 @routes.add("POST", "/v1/withdrawals", act=CASH, body=MovementGiven, key=REQUIRED, answers=OUTCOMES, problems=REFUSALS)
 def make_withdrawal(ask: Ask) -> Reply:
     """Pay cash out."""
-    given: MovementGiven = ask.body
-    try:
-        future = ask.bank.submit_withdraw(
-            given.account,
-            given.amount,
-            id=ask.id,
-            memo=given.memo,
-            currency=given.currency,
-            effective_on=given.effective_on,
-        )
-    except ZbankError as error:
-        raise problem_of(error) from error
-    return outcome(ask, future)
+    return pay(ask, at_the_till(ask.body, is_deposit=False))
 
 
 @routes.add(
@@ -82,18 +53,15 @@ def list_transfers(ask: Ask) -> Reply:
         check_owns(ask.principal, query.account)
     elif not ask.principal.may(SEE_BANK):
         raise Problem(FORBIDDEN, "name an account of yours: ?account=Branch/number")
-    try:
-        page = ask.bank.transfers(
-            account=query.account,
-            branch=query.branch,
-            status=query.status or "",
-            from_us=query.start or 0,
-            until_us=FAR_US if query.end is None else query.end,
-            limit=query.limit,
-            cursor=cursor_from(query.cursor),
-        )
-    except ZbankError as error:
-        raise problem_of(error) from error
+    page = ask.bank.transfers(
+        account=query.account,
+        branch=query.branch,
+        status=query.status or "",
+        from_us=query.start or 0,
+        until_us=FAR_US if query.end is None else query.end,
+        limit=query.limit,
+        cursor=cursor_from(query.cursor),
+    )
     return Reply({**page.to_json(), "cursor": cursor_text(page.cursor)})
 
 
@@ -106,10 +74,7 @@ def list_transfers(ask: Ask) -> Reply:
 )
 def show_transfer(ask: Ask, id: str) -> Reply:
     """What became of a transfer: its outcome, each branch's part, and the timeline of its two-phase commit."""
-    try:
-        view = ask.bank.show(parse_id(id))
-    except NoAnswer as error:
-        raise problem_of(error) from error
+    view = ask.bank.show(parse_id(id))
     is_known = view.status != UNKNOWN
     if not is_known and not view.reason.startswith("no answer"):
         raise Problem("transfer_not_found", f"no branch and no coordinator knows {id}")
@@ -130,10 +95,7 @@ def show_transfer(ask: Ask, id: str) -> Reply:
 )
 def cancel_transfer(ask: Ask, id: str) -> Reply:
     """Make sure that a transfer never happens, if it has not yet. The id in the path is its key: ask again as you like."""
-    try:
-        result = ask.bank.cancel(parse_id(id))
-    except ZbankError as error:
-        raise problem_of(error) from error
+    result = ask.bank.cancel(parse_id(id))
     if result.status in (COMMITTED, ABORTED):
         if result.refusal is not None and result.refusal.code != "cancelled":
             raise problem_of_refusal(result)
