@@ -8,6 +8,7 @@ import signal
 import time
 
 from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.load import own_status
 
 SOURCE, NEAR, FAR = "Mumbai/1001", "Mumbai/1002", "Delhi/1002"
 
@@ -73,7 +74,7 @@ def test_the_books_are_right_after_a_load_through_kills(cluster: Cluster) -> Non
     with cluster.client() as client:
         wait_until(lambda: len(list(client.accounts("Delhi"))) >= 12, what="the accounts of the load")
         for name in ("Delhi", "coordinator", "Mumbai"):
-            wait_until(lambda: client.account("Mumbai/clearing").balance_minor != 0, what="a transfer in flight")
+            wait_until(lambda: own_status(cluster, "Mumbai").in_flight > 0, what="a transfer in flight")
             cluster.kill(name)
             cluster.start(name)
     out, err = bench.communicate(timeout=60)

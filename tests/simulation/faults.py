@@ -83,9 +83,14 @@ class Fault:
     def pause(self) -> None:
         process = self._victim.process
         if process is not None and not process.is_paused:
-            self._note_pause()
             process.is_paused = True
-            self._later(process.resume)
+
+            def wake() -> None:
+                if process.is_paused and self._victim.process is process:  # not healed, killed or replaced meanwhile
+                    self._note_pause()
+                process.resume()
+
+            self._later(wake)
 
     def _note_pause(self) -> None:
         if self._span_us > max(value for name, value in self._world.swarm.timers.items() if name.endswith("_US")):

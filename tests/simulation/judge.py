@@ -325,7 +325,8 @@ class Judge:
                 account = state.book.accounts.get(number) or posted.get(number)
                 assert account is not None, f"{state.name}/{number} is lost"
                 found = (account.balance_minor, account.held_minor, account.incoming_minor)
-                assert found == (line.balance, line.held, line.incoming), f"{state.name}/{number}: {found}"
+                expected = (line.balance, line.held, line.incoming)
+                assert found == expected, f"{state.name}/{number}: {found}, its journal has {expected}"
                 assert (account.status, account.overdraft_limit_minor) == (line.status, line.limit)
             marks = {name: (mark.epoch, mark.number) for name, mark in state.coordinators.items()}
             assert marks == ledger.terms, f"{state.name} has seen {marks}, its journal {ledger.terms}"

@@ -56,9 +56,9 @@ def test_the_seed_decides() -> None:
     assert DISK_FULL not in {fault.kind for fault in plan(5, 60, BRANCHES, None)}
 
 
-def test_a_long_pause_is_longer_than_every_limit() -> None:
-    long = [fault for seed in SEEDS for fault in plan(seed, 60, BRANCHES, None) if fault.kind == PAUSE_LONG]
-    assert min(fault.lasts_s for fault in long if fault.end_s < 60) > ASK_OTHERS_AFTER_US / 1e6
+def test_a_long_pause_is_longer_than_every_limit_whenever_the_run_ends() -> None:
+    pauses = [fault for seed in SEEDS for fault in plan(seed, 60, BRANCHES, None) if fault.kind == PAUSE_LONG]
+    assert min(pause.lasts_s for pause in pauses) * 1e6 > ASK_OTHERS_AFTER_US
 
 
 def test_over_many_seeds_every_actor_and_every_link_has_its_turn() -> None:

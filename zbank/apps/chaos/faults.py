@@ -78,7 +78,10 @@ def plan(seed: int, seconds: float, branches: Sequence[str], disk_of: str | None
             fault = planner.draw(kind, at_s, faults)
             if fault.begin_s >= seconds:
                 break
-            faults.append(replace(fault, lasts_s=min(fault.lasts_s, seconds - fault.begin_s)))
+            lasts_s = min(fault.lasts_s, seconds - fault.begin_s)
+            if kind == PAUSE_LONG and lasts_s < LONG_S[0]:
+                continue  # cut short it is no long pause: it does not count as one
+            faults.append(replace(fault, lasts_s=lasts_s))
             at_s = fault.begin_s + chance.uniform(*GAP_S)
         at_s = max(fault.end_s for fault in faults) + CALM_S if faults else seconds
     return sorted(faults, key=lambda fault: fault.begin_s)
