@@ -215,11 +215,12 @@ def _as_toml(config: ClusterConfig) -> str:
 
 def _check_for_drills(config: ClusterConfig) -> None:
     """Raise InvalidConfig when something listens where other machines can reach it."""
-    for section, key, host, port in _listeners(config):
-        if not listens_here_only(f"tcp://{host}:{port}"):
+    for section, _, host, port in _listeners(config):
+        address = f"tcp://{host}:{port}"
+        if not listens_here_only(address):
             raise InvalidConfig(
-                f"{config.path}: {section}: {host}:{port} ({key}) can be reached from other machines: with --drills all "
-                "addresses must be of this machine alone, as in tcp://127.0.0.1:9100"
+                f"{config.path}: {section}: {address} can be reached from other machines: with --drills all addresses "
+                "must be of this machine alone, as in tcp://127.0.0.1:9100"
             )
 
 
