@@ -54,10 +54,8 @@ class TokenList:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop following. The thread may still wait for the coordinator: it ends at the latest with the client."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     @property
     def is_known(self) -> bool:
