@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from tests.simulation.ledger import Ledger, Office
 from tests.simulation.violation import breach
 from tests.simulation.witness import Witness
-from zbank.domain.legs import CLEARING, branches_of
+from zbank.domain.legs import CLEARING, SYSTEM_NUMBERS, branches_of
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
 from zbank.protocol.coordinator_state import CoordinatorState
@@ -282,6 +282,8 @@ class Judge:
             for number in ledger.touched:
                 self._compare_account(state, ledger, number)
             assert state.clearing_minor == ledger.lines[CLEARING].balance if CLEARING in ledger.lines else True
+            customers = sum(line.balance for number, line in ledger.lines.items() if number not in SYSTEM_NUMBERS)
+            assert state.customers_minor == customers, "the sum of the customers' balances"
         ledger.touched.clear()
 
     def consistent(self, state: BranchState) -> None:

@@ -30,7 +30,7 @@ from tests.unit.protocol_support import (
     yes,
 )
 from zbank.domain.account import Account
-from zbank.domain.legs import CLEARING, Leg, content_digest
+from zbank.domain.legs import CLEARING, SYSTEM_NUMBERS, Leg, content_digest
 from zbank.domain.refusal import Refusal
 from zbank.errors import ForeignStore
 from zbank.protocol import branch_state, coordinator_state
@@ -110,9 +110,9 @@ def restored(lines: list[Line], tables: Tables) -> Participant:
     """Mumbai as a restart finds it: the posted state, and the tail applied row by row."""
     state = BranchState("Mumbai", "INR")
     rows = tables.open_rows(lines)
-    clearing = [replace(tables.accounts[CLEARING])] if CLEARING in tables.accounts else []
+    system = [replace(tables.accounts[number]) for number in SYSTEM_NUMBERS & tables.accounts.keys()]
     epoch, at_us = (lines[tables.watermark - 1].epoch, lines[-1].at_us) if tables.watermark else (0, 0)
-    state.restore(tables.meta, tables.watermark, epoch, at_us, rows, clearing)
+    state.restore(tables.meta, tables.watermark, epoch, at_us, rows, system)
     machine = Participant(state, ("cash", CLEARING))
     tail = lines[tables.watermark :]
     for line in tail:
@@ -132,7 +132,7 @@ def whole(state: BranchState, tables: Tables) -> dict[str, object]:
         "tombstones": tables.tombstones | state.tombstones,
         "prepared": {id: (held.txn, held.content, held.movements, held.seq) for id, held in state.prepared.items()},
         "small": (state.seq, state.epoch, state.number, state.next_number, state.account_count),
-        "sums": (state.total_minor, state.clearing_minor),
+        "sums": (state.total_minor, state.clearing_minor, state.customers_minor),
         "coordinators": state.coordinators,
     }
 

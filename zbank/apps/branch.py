@@ -11,7 +11,7 @@ import zmq
 
 from zbank.apps.serving import World, serve, welcome
 from zbank.clock import Clock
-from zbank.domain.legs import CASH, CLEARING, Leg
+from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.domain.money import currency as currency_of
 from zbank.ids import id_from_key
 from zbank.protocol.branch_state import BranchState, CoordinatorMark
@@ -73,8 +73,8 @@ def wire(
     def build(_thrown_away: Machine | None) -> Machine:
         nonlocal state
         state = BranchState(settings.name, settings.currency)
-        clearing = store.load_accounts([CLEARING])
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+        system = store.load_accounts(sorted(SYSTEM_NUMBERS))
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
         return Participant(state, (CASH, CLEARING))
 
     def register(coordinator: str) -> Register:

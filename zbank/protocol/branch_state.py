@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from zbank.domain.account import OPEN, Account
 from zbank.domain.book import Book, Movement, branch_movements, net
-from zbank.domain.legs import CLEARING
+from zbank.domain.legs import CLEARING, SYSTEM_NUMBERS
 from zbank.errors import CorruptStore, ForeignStore
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
@@ -80,6 +80,7 @@ class BranchState:
         self.next_number = FIRST_NUMBER
         self.account_count = 0
         self.clearing_minor = 0
+        self.customers_minor = 0  #: sum of all balances but the bank's own accounts
         self.total_minor = 0  #: sum of all balances: zero at every moment
         self.coordinators: dict[str, CoordinatorMark] = {}
         self.prepared: dict[bytes, PreparedTxn] = {}
@@ -95,17 +96,21 @@ class BranchState:
         epoch: int,
         at_us: int,
         open_rows: Iterable[Row],
-        clearing: Iterable[Account],
+        system: Iterable[Account],
     ) -> None:
         """Take the state as of the watermark; the tail is then applied row by row.
+
+        `system`: the bank's own accounts that there are.
 
         Raises ForeignStore when the data is in another currency, CorruptStore when it is damaged.
         """
         self._posted_seq = self.seq = watermark
         self.epoch = epoch
         self.at_us = at_us
-        for account in clearing:
-            self.clearing_minor = account.balance_minor
+        for account in system:
+            self.customers_minor -= account.balance_minor  # all balances sum to zero
+            if account.number == CLEARING:
+                self.clearing_minor = account.balance_minor
         if not meta and not watermark:  # nothing was ever posted
             return
         kept = decode_meta(_META, meta)
@@ -248,6 +253,8 @@ class BranchState:
             self._changed.add(number)
             if number == CLEARING:
                 self.clearing_minor = balance_minor
+            elif number not in SYSTEM_NUMBERS:
+                self.customers_minor += amount_minor
 
     def _settle(
         self,

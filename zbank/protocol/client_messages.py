@@ -295,6 +295,7 @@ class StatusInfo(Message, frozen=True, tag="status"):
     journal_bytes: int
     alarms: tuple[str, ...]
     version: Name  #: of zbank
+    customers_minor: int = 0  #: branch: sum of all balances but the bank's own accounts
 
 
 class Directory(Message, frozen=True, tag="directory"):

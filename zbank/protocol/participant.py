@@ -373,6 +373,7 @@ class Participant(Machine):
             journal_bytes=about.journal_bytes,
             alarms=tuple(self.alarms.values()),
             version=about.version,
+            customers_minor=state.customers_minor,
         )
 
 

@@ -98,6 +98,9 @@ def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
         "in_flight": GaugeMetricFamily("zbank_in_flight", "Transfers between branches that are not over", labels=labels),
         "accounts": GaugeMetricFamily("zbank_accounts", "Accounts of the branch", labels=labels),
         "clearing_minor": GaugeMetricFamily("zbank_clearing_minor", "Money on its way, in minor units", labels=labels),
+        "customers_minor": GaugeMetricFamily(
+            "zbank_customers_minor", "Sum of the customers' balances, in minor units", labels=labels
+        ),
         "total_minor": GaugeMetricFamily("zbank_books_minor", "Sum of all balances: always 0", labels=labels),
     }
     uptime = GaugeMetricFamily("zbank_uptime_seconds", "Since when it runs", labels=labels)
@@ -109,7 +112,7 @@ def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
         if isinstance(actor, ActorDown):
             continue
         for field, gauge in gauges.items():
-            if actor.role == BRANCH or field not in ("accounts", "clearing_minor", "total_minor"):
+            if actor.role == BRANCH or field not in ("accounts", "clearing_minor", "customers_minor", "total_minor"):
                 gauge.add_metric(names, float(getattr(actor, field)))
         uptime.add_metric(names, actor.uptime_us / 1e6)
         alarms.add_metric(names, float(len(actor.alarms)))

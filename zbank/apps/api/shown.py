@@ -16,7 +16,8 @@ class Shown(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-def _example(**fields: Any) -> ConfigDict:
+def example(**fields: Any) -> ConfigDict:
+    """The configuration of a model with an example."""
     return ConfigDict(frozen=True, json_schema_extra={"examples": [fields]})
 
 
@@ -53,7 +54,7 @@ _CURSOR = "ODctMA"
 class AccountShown(Shown):
     """An account as it stands."""
 
-    model_config = _example(**_ACCOUNT)
+    model_config = example(**_ACCOUNT)
 
     account: str = Field(examples=["Mumbai/1001"])
     branch: str
@@ -70,7 +71,7 @@ class AccountShown(Shown):
 class AccountsShown(Shown):
     """All accounts of a branch."""
 
-    model_config = _example(accounts=[_ACCOUNT])
+    model_config = example(accounts=[_ACCOUNT])
 
     accounts: list[AccountShown]
 
@@ -78,7 +79,7 @@ class AccountsShown(Shown):
 class AccountsPageShown(AccountsShown):
     """A page of accounts."""
 
-    model_config = _example(accounts=[_ACCOUNT], cursor=None)
+    model_config = example(accounts=[_ACCOUNT], cursor=None)
 
     cursor: str | None = Field(description="Of the next page; null after the last.")
 
@@ -98,7 +99,7 @@ _ENTRY = {
 class EntryShown(Shown):
     """One line of a statement."""
 
-    model_config = _example(**_ENTRY)
+    model_config = example(**_ENTRY)
 
     id: IdText
     at: Time
@@ -113,7 +114,7 @@ class EntryShown(Shown):
 class EntriesShown(Shown):
     """A page of a statement."""
 
-    model_config = _example(account=_ACCOUNT, entries=[_ENTRY], cursor=_CURSOR)
+    model_config = example(account=_ACCOUNT, entries=[_ENTRY], cursor=_CURSOR)
 
     account: AccountShown
     entries: list[EntryShown]
@@ -123,7 +124,7 @@ class EntriesShown(Shown):
 class BalanceShown(Shown):
     """A balance at some time."""
 
-    model_config = _example(account="Mumbai/1001", currency="INR", balance="10000.00", at="2026-01-31T00:00:00.000Z")
+    model_config = example(account="Mumbai/1001", currency="INR", balance="10000.00", at="2026-01-31T00:00:00.000Z")
 
     account: str
     currency: str
@@ -199,7 +200,7 @@ _MORE = {
 class TransferShown(Shown):
     """What became of a transfer."""
 
-    model_config = _example(**_TRANSFER)
+    model_config = example(**_TRANSFER)
 
     id: IdText
     status: Literal["committed", "aborted", "pending", "unknown"]
@@ -218,7 +219,7 @@ class TransferShown(Shown):
 class TransferDetailShown(TransferShown):
     """All that is known of a transfer."""
 
-    model_config = _example(**{**_TRANSFER, **_MORE})
+    model_config = example(**{**_TRANSFER, **_MORE})
 
     memo: str
     effective_on: str | None
@@ -238,7 +239,7 @@ class ActorDownShown(Shown):
 class TransfersShown(Shown):
     """A page of transfers, newest first. It may be short and not the last."""
 
-    model_config = _example(transfers=[{**_TRANSFER, **_MORE, "participants": [], "timeline": []}], cursor=_CURSOR, missing=[])
+    model_config = example(transfers=[{**_TRANSFER, **_MORE, "participants": [], "timeline": []}], cursor=_CURSOR, missing=[])
 
     transfers: list[TransferDetailShown]
     cursor: str | None = Field(description="Of the next page; null after the last.")
@@ -258,7 +259,9 @@ _ACTOR = {
     "in_flight": 0,
     "in_doubt": 0,
     "accounts": 4,
+    "currency": "INR",
     "clearing": "50.00",
+    "customers": "14950.00",
     "alarms": [],
 }
 _BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:9100", "up": True}
@@ -267,7 +270,7 @@ _BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:910
 class ActorShown(Shown):
     """A coordinator or branch that answers."""
 
-    model_config = _example(**_ACTOR)
+    model_config = example(**_ACTOR)
 
     role: Literal["coordinator", "branch"]
     name: str
@@ -281,14 +284,16 @@ class ActorShown(Shown):
     in_flight: int
     in_doubt: int
     accounts: int | None
+    currency: str | None
     clearing: Decimals | None = Field(description="Money on its way, from this branch's side.")
+    customers: Decimals | None = Field(description="Sum of the customers' balances.")
     alarms: list[str]
 
 
 class ClusterShown(Shown):
     """Who is up, and how they do."""
 
-    model_config = _example(name="demo", version="0.1.0", tokens_demanded=False, actors=[_ACTOR])
+    model_config = example(name="demo", version="0.1.0", tokens_demanded=False, actors=[_ACTOR])
 
     name: str
     version: str
@@ -299,7 +304,7 @@ class ClusterShown(Shown):
 class BranchShown(Shown):
     """A branch of the bank."""
 
-    model_config = _example(**_BRANCH)
+    model_config = example(**_BRANCH)
 
     name: str
     currency: str
@@ -310,7 +315,7 @@ class BranchShown(Shown):
 class BranchesShown(Shown):
     """All branches, by name."""
 
-    model_config = _example(branches=[_BRANCH])
+    model_config = example(branches=[_BRANCH])
 
     branches: list[BranchShown]
 
@@ -326,7 +331,7 @@ _IN_DOUBT = {
 class InDoubtShown(Shown):
     """A prepared transfer whose decision its branch does not know."""
 
-    model_config = _example(**_IN_DOUBT)
+    model_config = example(**_IN_DOUBT)
 
     txn: str
     transfer: IdText
@@ -337,7 +342,7 @@ class InDoubtShown(Shown):
 class InDoubtsShown(Shown):
     """What is in doubt, the oldest first."""
 
-    model_config = _example(in_doubt=[_IN_DOUBT], missing=[])
+    model_config = example(in_doubt=[_IN_DOUBT], missing=[])
 
     in_doubt: list[InDoubtShown]
     missing: list[ActorDownShown]
@@ -346,7 +351,7 @@ class InDoubtsShown(Shown):
 class EventShown(Shown):
     """One thing that happened to a transfer at an actor, forced to its disk."""
 
-    model_config = _example(
+    model_config = example(
         kind="decision",
         at="2026-11-27T02:00:00.000Z",
         actor="coordinator",
@@ -376,7 +381,7 @@ class EventShown(Shown):
 class BulkLineShown(Shown):
     """What became of one line."""
 
-    model_config = _example(line=1, status=201, replayed=False, transfer=_TRANSFER, problem=None)
+    model_config = example(line=1, status=201, replayed=False, transfer=_TRANSFER, problem=None)
 
     line: int = Field(description="1, 2, 3, …")
     status: int = Field(description="As the HTTP status of a single transfer.")
@@ -388,7 +393,7 @@ class BulkLineShown(Shown):
 class HealthShown(Shown):
     """Whether the bridge, or the bank behind it, can be used."""
 
-    model_config = _example(status="ok", down={})
+    model_config = example(status="ok", down={})
 
     status: Literal["ok", "not_ready"]
     down: dict[str, str] = Field(description="By actor, why it cannot be used.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from zbank import __version__
-from zbank.apps.api.access import SEE, SEE_BANK
+from zbank.apps.api.access import MAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
 from zbank.apps.api.problems import Problem
 from zbank.apps.api.shown import BranchesShown, BranchShown, ClusterShown, InDoubtsShown
+from zbank.apps.api.shown_watch import CallerShown, FiguresShown
 from zbank.ids import format_id
-from zbank.protocol.messages import BRANCH, BranchInfo, StatusInfo
+from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
 
 routes = Routes("cluster")
@@ -28,6 +29,29 @@ def show_cluster(ask: Ask) -> Reply:
             "version": __version__,
             "tokens_demanded": not ask.bridge.tokens.is_open,
             "actors": [_actor_json(actor, currencies) for actor in actors],
+        }
+    )
+
+
+@routes.add(
+    "GET", "/v1/figures", act=SEE_BANK, answers=[Answer(200, "What each actor counts, asked now.", FiguresShown)]
+)
+def show_figures(ask: Ask) -> Reply:
+    """What the actors count since they started: transfers, journal rows, how long forcing and deciding takes."""
+    return Reply({"actors": [_figures_json(actor) for actor in ask.bank.figures()]})
+
+
+@routes.add("GET", "/v1/me", act=SEE, answers=[Answer(200, "Who asks.", CallerShown)])
+def show_caller(ask: Ask) -> Reply:
+    """Who you are to this bridge, by your token, and what you may do."""
+    principal = ask.principal
+    return Reply(
+        {
+            "holder": principal.caller,
+            "role": principal.role,
+            "accounts": sorted(principal.accounts),
+            "may": sorted(MAY[principal.role]),
+            "tokens_demanded": not ask.bridge.tokens.is_open,
         }
     )
 
@@ -95,6 +119,28 @@ def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> di
         "in_flight": actor.in_flight,
         "in_doubt": len(actor.in_doubt),
         "accounts": actor.accounts if is_branch else None,
+        "currency": code if is_branch else None,
         "clearing": amount_text(actor.clearing_minor, code) if is_branch and code else None,
+        "customers": amount_text(actor.customers_minor, code) if is_branch and code else None,
         "alarms": list(actor.alarms),
+    }
+
+
+def _figures_json(actor: FiguresInfo | ActorDown) -> dict[str, Any]:
+    if isinstance(actor, ActorDown):
+        return actor.to_json()
+    return {
+        "role": actor.role,
+        "name": actor.name or actor.role,
+        "up": True,
+        "counts": {one.name: one.count for one in actor.counts},
+        "histograms": [
+            {
+                "name": told.name,
+                "bounds_ms": [bound_us / 1000 for bound_us in told.bounds_us],
+                "counts": list(told.counts),
+                "total_ms": told.total_us / 1000,
+            }
+            for told in actor.histograms
+        ],
     }
