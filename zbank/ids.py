@@ -23,6 +23,11 @@ def new_id() -> bytes:
     return uuid_utils.uuid7().bytes
 
 
+def new_key() -> str:
+    """A fresh Idempotency-Key: 128 random bits, as text."""
+    return f"web-{secrets.token_hex(ID_BYTES)}"
+
+
 def new_secret() -> str:
     """A fresh secret of 256 bits, as text that is safe in a header."""
     return SECRET_PREFIX + secrets.token_urlsafe(32)

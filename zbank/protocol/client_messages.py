@@ -21,6 +21,7 @@ from zbank.protocol.wire import (
     Memo,
     Message,
     Name,
+    Search,
     Text,
     Txn,
 )
@@ -89,6 +90,8 @@ class ListAccounts(Message, frozen=True, tag="accounts?"):
 
     after: Annotated[str, Meta(max_length=34)]  #: the last number of the page before; "" = from the start
     limit: Limit
+    search: Search = ""  #: only owners with this text in them and numbers that begin with it, whatever the case; "" = all
+    status: Annotated[str, Meta(max_length=6)] = ""  #: only open, frozen or closed ones; "" = all
 
 
 class GetEntries(Message, frozen=True, tag="entries?"):
@@ -193,7 +196,7 @@ class AccountsPage(Message, frozen=True, tag="accounts"):
     """A page of accounts."""
 
     accounts: tuple[AccountInfo, ...]
-    next: str  #: `after` of the next page; "" = this was the last
+    next: str  #: `after` of the next page; "" = this was the last. A page of a search may be short and not the last
 
 
 class TransferListed(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

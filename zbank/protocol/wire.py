@@ -9,8 +9,9 @@ from msgspec import Meta, Struct
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_PAGE = 1000
+MAX_SEARCH_CHARS = 100
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, Meta(max_length=16)]
@@ -19,6 +20,7 @@ Memo = Annotated[str, Meta(max_length=MAX_MEMO_CHARS)]
 Date = Annotated[str, Meta(max_length=10)]  #: "YYYY-MM-DD", or "" for none
 Text = Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]
 Name = Annotated[str, Meta(max_length=64)]
+Search = Annotated[str, Meta(max_length=MAX_SEARCH_CHARS)]
 Endpoint = Annotated[str, Meta(pattern=r"\Atcp://[^\s/]{1,180}:[0-9]{1,5}\Z")]
 MAX_COMMIT_NUMBER = 2**62  #: no honest clock comes near it; a coordinator gives none above, whatever it is told
 CommitNumber = Annotated[int, Meta(ge=0, le=MAX_COMMIT_NUMBER)]

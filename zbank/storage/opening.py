@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import apsw
 from msgspec import Struct
@@ -144,6 +145,7 @@ def _set_up(connection: apsw.Connection, path: Path, identity: Identity) -> None
         raise CorruptStore(f"{path} names {len(actors)} actors where one belongs: {_what_to_do(path)}")
     name, cluster, role = actors[0][:3]
     check_belongs(Identity(cluster=str(cluster), role=str(role), name=str(name)), identity, path)
+    connection.create_scalar_function("casefold", _casefold, 1, deterministic=True)
     for pragma, value, expected in _PRAGMAS:
         connection.pragma(pragma, value)
         if (found := connection.pragma(pragma)) != expected:
@@ -151,6 +153,11 @@ def _set_up(connection: apsw.Connection, path: Path, identity: Identity) -> None
                 f"{path}: SQLite does not take {pragma} = {value} here (it says {found}), so commits would not be "
                 "safe: keep the data on a local file system"
             )
+
+
+def _casefold(*texts: Any) -> str:
+    """For SQL: SQLite itself knows the case of ASCII letters alone."""
+    return str(texts[0]).casefold()
 
 
 def _what_to_do(path: Path) -> str:

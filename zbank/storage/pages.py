@@ -11,6 +11,9 @@ from zbank.protocol.messages import FAR_US
 from zbank.storage import sql
 from zbank.storage.cursors import cursor_after, place_of
 
+SCANNED_ROWS = 5_000  #: of one request that searches: the actor does nothing else meanwhile
+ABOVE_ALL_NUMBERS = "\x7f"  #: numbers are printable ASCII
+
 Read = Callable[..., list[tuple[Any, ...]]]  #: runs a statement with its values
 
 Entry = tuple[EntryRow, int, bytes, Row]  #: with the time, the id and the row that has its content
@@ -34,6 +37,20 @@ class Pages:
     def accounts(self, after: str, limit: int) -> list[Account]:
         """At most `limit` posted accounts with numbers above `after`, by number."""
         return [Account(*columns) for columns in self._read(sql.ACCOUNTS_AFTER, (after, limit))]
+
+    def search(self, after: str, limit: int, text: str, status: str) -> tuple[list[Account], str]:
+        """At most `limit` posted accounts above `after` whose owner contains the text or whose number begins with it, and
+        the number to go on after: "" when none is left to look at.
+
+        At most SCANNED_ROWS accounts are looked at, so the page may be short and not the last.
+        """
+        last = self._read(sql.NUMBER_AFTER, (after, SCANNED_ROWS - 1))
+        end = last[0][0] if last else ABOVE_ALL_NUMBERS
+        values = (after, end, status, text.casefold(), limit)
+        found = [Account(*columns) for columns in self._read(sql.ACCOUNTS_FOUND, values)]
+        if len(found) == limit:
+            return found, found[-1].number
+        return found, end if last else ""
 
     def entries(
         self,

@@ -53,8 +53,11 @@ def answer_read(store: JournalStore, message: Read) -> AnyMessage:
 
 def accounts_page(store: JournalStore, message: ListAccounts) -> AccountsPage:
     """A page of accounts by number."""
-    accounts = store.pages.accounts(message.after, message.limit)
-    following = accounts[-1].number if len(accounts) == message.limit else ""
+    if message.search or message.status:
+        accounts, following = store.pages.search(message.after, message.limit, message.search, message.status)
+    else:
+        accounts = store.pages.accounts(message.after, message.limit)
+        following = accounts[-1].number if len(accounts) == message.limit else ""
     return AccountsPage(tuple(account_info(account) for account in accounts), following)
 
 

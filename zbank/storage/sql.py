@@ -48,6 +48,13 @@ ROWS_AFTER = f"SELECT {_ROW} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
 OPEN_ROWS = f"SELECT {_ROW} FROM journal WHERE seq IN (SELECT seq FROM open_txns) ORDER BY seq"
 OPEN_ROW = f"SELECT {_ROW} FROM journal WHERE seq = (SELECT seq FROM open_txns WHERE id = ?)"
 ACCOUNTS_OF = f"SELECT {_ACCOUNT} FROM accounts WHERE number IN carray(?)"
+NUMBER_AFTER = "SELECT number FROM accounts WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?"
+ACCOUNTS_FOUND = f"""
+SELECT {_ACCOUNT} FROM accounts
+WHERE number > ? AND number <= ? AND (?3 = '' OR status = ?3)
+    AND (?4 = '' OR instr(casefold(owner), ?4) > 0 OR substr(casefold(number), 1, length(?4)) = ?4)
+ORDER BY number LIMIT ?
+"""
 ACCOUNTS_AFTER = f"SELECT {_ACCOUNT} FROM accounts WHERE number > ? ORDER BY number LIMIT ?"
 SETTLED_OF = f"SELECT {_SETTLED} FROM ids WHERE id IN carray(?)"
 SETTLED = f"SELECT {_SETTLED} FROM ids WHERE id = ?"

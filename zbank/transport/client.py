@@ -156,22 +156,29 @@ class Client(MoneyClient, WatchClient, TokenClient):
         """The account's balance, decimal text."""
         return self.account(account).balance
 
-    def accounts(self, branch: str | None = None) -> Iterator[AccountView]:
-        """All accounts of a branch, or of all branches, by number; asked for page by page."""
+    def accounts(self, branch: str | None = None, *, search: str = "", status: str = "") -> Iterator[AccountView]:
+        """The accounts of a branch, or of all branches, by number; asked for page by page.
+
+        `search`: only owners with this text in them and numbers that begin with it, whatever the case. `status`: only those
+        that are "open", "frozen" or "closed".
+        """
         names = [info.name for info in self._known_branches()] if branch is None else [check_branch_name(branch)]
         for name in names:
             after = ""
             while True:
-                found, after = self.accounts_page(name, after=after, limit=MAX_PAGE)
+                found, after = self.accounts_page(name, after=after, limit=MAX_PAGE, search=search, status=status)
                 yield from found
                 if not after:
                     break
 
-    def accounts_page(self, branch: str, *, after: str = "", limit: int = 100) -> tuple[list[AccountView], str]:
+    def accounts_page(
+        self, branch: str, *, after: str = "", limit: int = 100, search: str = "", status: str = ""
+    ) -> tuple[list[AccountView], str]:
         """At most `limit` (1 to 1000) accounts of a branch with numbers above `after`, and the `after` of the next page:
-        "" when this was the last."""
+        "" when this was the last. A page of a `search` (see `accounts`) may be short, or empty, and not the last."""
         given.check_page(limit, after)
-        message = ListAccounts(after, limit)
+        given.check_account_filter(search, status)
+        message = ListAccounts(after, limit, search, status)
         page: AccountsPage = self._read(check_branch_name(branch), message, AccountsPage, as_it_is)
         return [account_view(branch, info) for info in page.accounts], page.next
 

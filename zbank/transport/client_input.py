@@ -16,7 +16,7 @@ from zbank.domain.legs import CASH, MAX_MEMO_CHARS, Leg, check_legs
 from zbank.domain.money import AmountInput, currency, parse_amount, parse_limit, parse_signed_amount
 from zbank.errors import InvalidInput
 from zbank.ids import ID_BYTES, id_from_text, new_id
-from zbank.protocol.messages import FAR_US, MAX_PAGE, AnyMessage, ChangeAccount, OpenAccount, Transfer
+from zbank.protocol.messages import FAR_US, MAX_PAGE, MAX_SEARCH_CHARS, AnyMessage, ChangeAccount, OpenAccount, Transfer
 from zbank.protocol.token_messages import MAX_ROLE_CHARS, MAX_TOKEN_ACCOUNTS
 from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
 
@@ -96,6 +96,17 @@ def check_page(limit: int, cursor: str) -> None:
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"a page has 1 to {MAX_PAGE} lines, not {limit}")
     check_text(cursor, "a cursor", MAX_CURSOR_CHARS)
+
+
+def check_account_filter(search: str, status: str) -> None:
+    """Raise InvalidInput unless accounts can be searched so: "" means all."""
+    check_text(search, "a search", MAX_SEARCH_CHARS)
+    if status and status not in accounts.STATUSES:
+        raise InvalidInput(_no_status(status))
+
+
+def _no_status(status: str) -> str:
+    return f"{status!r} is no status: it is one of {', '.join(accounts.STATUSES)}"
 
 
 def check_span(from_us: int, until_us: int) -> None:
@@ -223,7 +234,7 @@ def change_account(
     if status is None and overdraft_limit is None:
         raise InvalidInput("nothing to change: give a status or an overdraft limit")
     if status is not None and status not in accounts.STATUSES:
-        raise InvalidInput(f"{status!r} is no status: it is one of {', '.join(accounts.STATUSES)}")
+        raise InvalidInput(_no_status(status))
 
     def build(found: str) -> ChangeAccount:
         limit_minor = -1 if overdraft_limit is None else parse_limit(overdraft_limit, currency(found))

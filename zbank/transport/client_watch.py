@@ -1,21 +1,24 @@
-"""The part of the Client that watches the bank: lists of transfers, events, figures."""
+"""The part of the Client that watches the bank: lists of accounts and transfers, events, figures."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import NamedTuple
 
 from zbank.domain.account import check_branch_name, parse_account
-from zbank.errors import InvalidInput, ZbankError
+from zbank.domain.legs import MAX_NUMBER_CHARS
+from zbank.errors import InvalidInput, RemoteFault, ZbankError
 from zbank.protocol.messages import (
     ABORTED,
     BRANCH,
     COMMITTED,
     FAR_US,
     PENDING,
+    AccountsPage,
     BranchInfo,
     Directory,
     Event,
@@ -24,6 +27,7 @@ from zbank.protocol.messages import (
     GetDirectory,
     GetEvents,
     GetFigures,
+    ListAccounts,
     ListTransfers,
     TransfersPage,
 )
@@ -31,7 +35,7 @@ from zbank.transport import client_input as given
 from zbank.transport.client_base import ClientBase, as_it_is
 from zbank.transport.client_joins import merge_transfers
 from zbank.transport.client_request import THE_COORDINATOR
-from zbank.transport.views import ActorDown, TransferList, listed_view
+from zbank.transport.views import AccountList, AccountView, ActorDown, TransferList, account_view, listed_view
 
 STATUSES = ("", COMMITTED, ABORTED, PENDING)  #: of a list of transfers; "" = all
 EVENTS_S = 1.0  #: who has not told its events after this tells them the next time
@@ -40,6 +44,8 @@ COORDINATOR_KEY = "*"  #: among positions: no branch has this name
 MAX_POSITIONS_CHARS = 64 * 1_001
 _AFTER = re.compile(r"|[1-9][0-9]{0,17}", re.ASCII)  #: of one branch: a row of its journal, "" = from the newest
 MAX_ROW = 2**63 - 1
+SEARCH_S = 0.5  #: after so long a search tells what it has, and where to go on
+MAX_PLACE_CHARS = 100  #: of a cursor of accounts
 
 
 class EventBatch(NamedTuple):
@@ -55,6 +61,46 @@ class WatchClient(ClientBase):
     """Lists and events."""
 
     _watched: Sequence[BranchInfo] = ()  #: the directory as `events` heard it last
+
+    def find_accounts(
+        self, *, search: str = "", status: str = "", branch: str | None = None, limit: int = 50, cursor: str = ""
+    ) -> AccountList:
+        """A page of the accounts of the whole bank, or of one branch, by branch and number.
+
+        `search`: only owners with this text in them and numbers that begin with it, whatever the case. `status`: "open",
+        "frozen" or "closed"; "" = all. A page may be short, or empty, and not the last: go on while there is a `cursor`.
+        A branch that does not answer is left out, and said so.
+        """
+        given.check_page(limit, "")
+        given.check_account_filter(search, status)
+        first, after = _account_place(cursor)
+        infos = sorted(self._known_branches(), key=lambda info: info.name)
+        if branch is not None:
+            names = ", ".join(info.name for info in infos)
+            infos = [info for info in infos if info.name == check_branch_name(branch)]
+            if not infos:
+                raise RemoteFault("branch_not_found", f"there is no branch {branch} in this cluster: it has {names}")
+        found: list[AccountView] = []
+        missing: list[ActorDown] = []
+        end_s = time.monotonic() + SEARCH_S
+        for info in infos:
+            if info.name < first:
+                continue
+            place = after if info.name == first else ""
+            while True:
+                if len(found) == limit or time.monotonic() > end_s:
+                    return AccountList(found, f"{info.name}:{place}", missing)
+                message = ListAccounts(place, limit - len(found), search, status)
+                try:
+                    page: AccountsPage = self._ask(info.name, message, AccountsPage, as_it_is, self._survey_us()).result()
+                except ZbankError as error:
+                    missing.append(ActorDown(BRANCH, info.name, info.endpoint, str(error)))
+                    break
+                found += [account_view(info.name, one) for one in page.accounts]
+                place = page.next
+                if not place:
+                    break
+        return AccountList(found, "", missing)
 
     def transfers(
         self,
@@ -173,6 +219,15 @@ class WatchClient(ClientBase):
     def figures(self) -> list[FiguresInfo | ActorDown]:
         """What the coordinator and every branch count, asked now; who does not answer stands there as ActorDown."""
         return self._survey(GetFigures(), FiguresInfo)
+
+
+def _account_place(cursor: str) -> tuple[str, str]:
+    """The branch with which a page of accounts begins, and the number after which. Raises InvalidInput."""
+    given.check_text(cursor, "a cursor", MAX_PLACE_CHARS)
+    first, colon, after = cursor.partition(":")
+    if cursor and (not colon or len(after) > MAX_NUMBER_CHARS):
+        raise InvalidInput("this is no cursor of a page of accounts: begin with the first page")
+    return (check_branch_name(first) if first else ""), after
 
 
 def _positions_of(cursor: str) -> dict[str, str] | None:

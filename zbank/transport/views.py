@@ -216,6 +216,22 @@ class TransferList(Struct, frozen=True):
         }
 
 
+class AccountList(Struct, frozen=True):
+    """A page of accounts, by branch and number."""
+
+    accounts: list[AccountView]
+    cursor: str  #: of the next page; "" = this was the last
+    missing: list[ActorDown]  #: branches that did not answer: their accounts are left out
+
+    def to_json(self) -> Json:
+        """Accounts and the cursor of the next page (null after the last)."""
+        return {
+            "accounts": [account.to_json() for account in self.accounts],
+            "cursor": self.cursor or None,
+            "missing": [down.to_json() for down in self.missing],
+        }
+
+
 class ActorDown(Struct, frozen=True):
     """An actor of the cluster that did not answer."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, MAX_NAME_CHARS, MAX_NUMBER_CHARS
 from zbank.domain.money import MAX_AMOUNT_CHARS
+from zbank.protocol.messages import MAX_SEARCH_CHARS
 
 MAX_OWNER_CHARS = 100
 
@@ -295,6 +296,21 @@ class PageQuery(Given):
     cursor: Cursor = ""
 
 
+class AccountsQuery(PageQuery):
+    """A page of accounts."""
+
+    search: Annotated[str, StringConstraints(max_length=MAX_SEARCH_CHARS)] = Field(
+        default="", description="Only owners with this text in them and numbers that begin with it, whatever the case."
+    )
+    status: Literal["open", "frozen", "closed"] | None = None
+
+
+class BankAccountsQuery(AccountsQuery):
+    """A page of the accounts of all branches."""
+
+    branch: Branch | None = None
+
+
 class EntriesQuery(PageQuery):
     """A page of entries, of a span of time."""
 
@@ -307,6 +323,14 @@ class BalanceQuery(Given):
     """When."""
 
     at: Moment | None = Field(default=None, description="The balance after all that was posted until then; now without it.")
+
+
+class KeyQuery(Given):
+    """Which transfer."""
+
+    key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] = Field(
+        description="The Idempotency-Key that it was asked for with, by the same caller."
+    )
 
 
 class TransfersQuery(PageQuery):

@@ -14,7 +14,8 @@ from zbank.apps.api.endpoint import JSON, OPTIONAL, REQUIRED, Answer, Endpoint
 from zbank.apps.api.given import BRANCH_PATTERN, ID_PATTERN, NUMBER_PATTERN, BulkGiven
 from zbank.apps.api.problems import KINDS, STATUSES, problem_json
 from zbank.apps.api.reading import adapter_of
-from zbank.apps.api.shown import EventShown, ProblemShown
+from zbank.apps.api.shown import ProblemShown
+from zbank.apps.api.shown_watch import EventShown
 from zbank.ids import MAX_KEY_CHARS
 
 PROBLEM_JSON = "application/problem+json"

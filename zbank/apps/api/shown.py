@@ -36,6 +36,16 @@ class ProblemShown(Shown):
     detail: str
 
 
+class ActorDownShown(Shown):
+    """An actor that does not answer."""
+
+    role: str
+    name: str
+    endpoint: str
+    up: Literal[False]
+    reason: str
+
+
 _ACCOUNT = {
     "account": "Mumbai/1001",
     "branch": "Mumbai",
@@ -82,6 +92,14 @@ class AccountsPageShown(AccountsShown):
     model_config = example(accounts=[_ACCOUNT], cursor=None)
 
     cursor: str | None = Field(description="Of the next page; null after the last.")
+
+
+class BankAccountsShown(AccountsPageShown):
+    """A page of accounts of all branches. It may be short and not the last."""
+
+    model_config = example(accounts=[_ACCOUNT], cursor=None, missing=[])
+
+    missing: list[ActorDownShown] = Field(description="Branches that did not answer: their accounts are left out.")
 
 
 _ENTRY = {
@@ -165,6 +183,7 @@ class PhaseShown(Shown):
     end_ms: float
 
 
+LEGS = [{"account": "Mumbai/1001", "amount": "-50.00"}, {"account": "Delhi/1002", "amount": "50.00"}]
 _TRANSFER = {
     "id": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
     "status": "committed",
@@ -172,7 +191,7 @@ _TRANSFER = {
     "to": "Delhi/1002",
     "amount": "50.00",
     "currency": "INR",
-    "legs": [{"account": "Mumbai/1001", "amount": "-50.00"}, {"account": "Delhi/1002", "amount": "50.00"}],
+    "legs": LEGS,
     "refusal": None,
     "reason": None,
     "participants": [],
@@ -226,16 +245,6 @@ class TransferDetailShown(TransferShown):
     txn: str | None = Field(description="The two-phase commit that settled it or is at work.")
 
 
-class ActorDownShown(Shown):
-    """An actor that does not answer."""
-
-    role: str
-    name: str
-    endpoint: str
-    up: Literal[False]
-    reason: str
-
-
 class TransfersShown(Shown):
     """A page of transfers, newest first. It may be short and not the last."""
 
@@ -244,138 +253,6 @@ class TransfersShown(Shown):
     transfers: list[TransferDetailShown]
     cursor: str | None = Field(description="Of the next page; null after the last.")
     missing: list[ActorDownShown] = Field(description="Branches that did not answer: their part stands in a later page.")
-
-
-_ACTOR = {
-    "role": "branch",
-    "name": "Mumbai",
-    "up": True,
-    "epoch": 3,
-    "version": "0.1.0",
-    "uptime_s": 12.5,
-    "journal_rows": 1042,
-    "journal_bytes": 1720320,
-    "unposted_rows": 12,
-    "in_flight": 0,
-    "in_doubt": 0,
-    "accounts": 4,
-    "currency": "INR",
-    "clearing": "50.00",
-    "customers": "14950.00",
-    "alarms": [],
-}
-_BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:9100", "up": True}
-
-
-class ActorShown(Shown):
-    """A coordinator or branch that answers."""
-
-    model_config = example(**_ACTOR)
-
-    role: Literal["coordinator", "branch"]
-    name: str
-    up: Literal[True]
-    epoch: int
-    version: str
-    uptime_s: float
-    journal_rows: int
-    journal_bytes: int
-    unposted_rows: int
-    in_flight: int
-    in_doubt: int
-    accounts: int | None
-    currency: str | None
-    clearing: Decimals | None = Field(description="Money on its way, from this branch's side.")
-    customers: Decimals | None = Field(description="Sum of the customers' balances.")
-    alarms: list[str]
-
-
-class ClusterShown(Shown):
-    """Who is up, and how they do."""
-
-    model_config = example(name="demo", version="0.1.0", tokens_demanded=False, actors=[_ACTOR])
-
-    name: str
-    version: str
-    tokens_demanded: bool = Field(description="False: the demo on this machine, open to anybody here.")
-    actors: list[ActorShown | ActorDownShown]
-
-
-class BranchShown(Shown):
-    """A branch of the bank."""
-
-    model_config = example(**_BRANCH)
-
-    name: str
-    currency: str
-    endpoint: str
-    up: bool
-
-
-class BranchesShown(Shown):
-    """All branches, by name."""
-
-    model_config = example(branches=[_BRANCH])
-
-    branches: list[BranchShown]
-
-
-_IN_DOUBT = {
-    "txn": "coordinator-2-17",
-    "transfer": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
-    "branch": "Delhi",
-    "age_s": 7.25,
-}
-
-
-class InDoubtShown(Shown):
-    """A prepared transfer whose decision its branch does not know."""
-
-    model_config = example(**_IN_DOUBT)
-
-    txn: str
-    transfer: IdText
-    branch: str
-    age_s: float
-
-
-class InDoubtsShown(Shown):
-    """What is in doubt, the oldest first."""
-
-    model_config = example(in_doubt=[_IN_DOUBT], missing=[])
-
-    in_doubt: list[InDoubtShown]
-    missing: list[ActorDownShown]
-
-
-class EventShown(Shown):
-    """One thing that happened to a transfer at an actor, forced to its disk."""
-
-    model_config = example(
-        kind="decision",
-        at="2026-11-27T02:00:00.000Z",
-        actor="coordinator",
-        id="01a206e4-6535-7290-a6cf-c388bb3b8b1c",
-        txn="coordinator-1-7",
-        vote=None,
-        number=12,
-        refusal=None,
-        legs=_TRANSFER["legs"],
-        currency="INR",
-        memo="rent June",
-    )
-
-    kind: Literal["committed", "aborted", "begin", "vote", "decision", "applied", "released"]
-    at: Time
-    actor: str
-    id: IdText
-    txn: str | None
-    vote: str | None
-    number: int | None
-    refusal: RefusalShown | None
-    legs: list[LegShown]
-    currency: str | None
-    memo: str
 
 
 class BulkLineShown(Shown):

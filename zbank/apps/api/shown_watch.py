@@ -1,4 +1,4 @@
-"""What the bridge answers to those who watch: who they are here, and what the actors count."""
+"""What the bridge answers to those who watch: the actors, what is in doubt, events, figures, and who asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zbank.apps.api.shown import ActorDownShown, Shown, example
+from zbank.apps.api.shown import LEGS, ActorDownShown, Decimals, IdText, LegShown, RefusalShown, Shown, Time, example
 
 
 class CallerShown(Shown):
@@ -24,7 +24,7 @@ class CallerShown(Shown):
 
 
 _DECIDE = {"name": "decide", "bounds_ms": [1.0, 2.0], "counts": [0, 41, 1], "total_ms": 66.3}
-_ACTOR = {
+_COUNTED = {
     "role": "coordinator",
     "name": "coordinator",
     "up": True,
@@ -47,7 +47,7 @@ class HistogramShown(Shown):
 class ActorFiguresShown(Shown):
     """What an actor counts, since it started."""
 
-    model_config = example(**_ACTOR)
+    model_config = example(**_COUNTED)
 
     role: Literal["coordinator", "branch"]
     name: str
@@ -59,6 +59,138 @@ class ActorFiguresShown(Shown):
 class FiguresShown(Shown):
     """The figures of all actors."""
 
-    model_config = example(actors=[_ACTOR])
+    model_config = example(actors=[_COUNTED])
 
     actors: list[ActorFiguresShown | ActorDownShown]
+
+
+_ACTOR = {
+    "role": "branch",
+    "name": "Mumbai",
+    "up": True,
+    "epoch": 3,
+    "version": "0.1.0",
+    "uptime_s": 12.5,
+    "journal_rows": 1042,
+    "journal_bytes": 1720320,
+    "unposted_rows": 12,
+    "in_flight": 0,
+    "in_doubt": 0,
+    "accounts": 4,
+    "currency": "INR",
+    "clearing": "50.00",
+    "customers": "14950.00",
+    "alarms": [],
+}
+_BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:9100", "up": True}
+
+
+class ActorShown(Shown):
+    """A coordinator or branch that answers."""
+
+    model_config = example(**_ACTOR)
+
+    role: Literal["coordinator", "branch"]
+    name: str
+    up: Literal[True]
+    epoch: int
+    version: str
+    uptime_s: float
+    journal_rows: int
+    journal_bytes: int
+    unposted_rows: int
+    in_flight: int
+    in_doubt: int
+    accounts: int | None
+    currency: str | None
+    clearing: Decimals | None = Field(description="Money on its way, from this branch's side.")
+    customers: Decimals | None = Field(description="Sum of the customers' balances.")
+    alarms: list[str]
+
+
+class ClusterShown(Shown):
+    """Who is up, and how they do."""
+
+    model_config = example(name="demo", version="0.1.0", tokens_demanded=False, actors=[_ACTOR])
+
+    name: str
+    version: str
+    tokens_demanded: bool = Field(description="False: the demo on this machine, open to anybody here.")
+    actors: list[ActorShown | ActorDownShown]
+
+
+class BranchShown(Shown):
+    """A branch of the bank."""
+
+    model_config = example(**_BRANCH)
+
+    name: str
+    currency: str
+    endpoint: str
+    up: bool
+
+
+class BranchesShown(Shown):
+    """All branches, by name."""
+
+    model_config = example(branches=[_BRANCH])
+
+    branches: list[BranchShown]
+
+
+_IN_DOUBT = {
+    "txn": "coordinator-2-17",
+    "transfer": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+    "branch": "Delhi",
+    "age_s": 7.25,
+}
+
+
+class InDoubtShown(Shown):
+    """A prepared transfer whose decision its branch does not know."""
+
+    model_config = example(**_IN_DOUBT)
+
+    txn: str
+    transfer: IdText
+    branch: str
+    age_s: float
+
+
+class InDoubtsShown(Shown):
+    """What is in doubt, the oldest first."""
+
+    model_config = example(in_doubt=[_IN_DOUBT], missing=[])
+
+    in_doubt: list[InDoubtShown]
+    missing: list[ActorDownShown]
+
+
+class EventShown(Shown):
+    """One thing that happened to a transfer at an actor, forced to its disk."""
+
+    model_config = example(
+        kind="decision",
+        at="2026-11-27T02:00:00.000Z",
+        actor="coordinator",
+        id="01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+        txn="coordinator-1-7",
+        vote=None,
+        number=12,
+        refusal=None,
+        legs=LEGS,
+        currency="INR",
+        memo="rent June",
+    )
+
+    kind: Literal["committed", "aborted", "begin", "vote", "decision", "applied", "released"]
+    at: Time
+    actor: str
+    id: IdText
+    txn: str | None
+    vote: str | None
+    number: int | None
+    refusal: RefusalShown | None
+    legs: list[LegShown]
+    currency: str | None
+    memo: str

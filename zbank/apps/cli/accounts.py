@@ -46,18 +46,21 @@ ENTRY_COLUMNS = (
 
 @click.command()
 @click.argument("branch", required=False)
+@click.option("--search", metavar="TEXT", default="", help="Owners with this text in them, numbers that begin with it.")
+@click.option("--status", type=click.Choice(["open", "frozen", "closed"]), help="Only those.")
 @bank_options
 @json_option
-def accounts(bank: Bank, branch: str | None, as_json: bool) -> int:
+def accounts(bank: Bank, branch: str | None, search: str, status: str | None, as_json: bool) -> int:
     """List the accounts of one BRANCH, or of all. The bank's own counter accounts are marked `system`.
 
     \b
     Examples:
       zbank accounts
       zbank accounts Mumbai --json
+      zbank accounts --search rao --status frozen
     """
     with bank.connect() as client:
-        found = client.accounts(branch)
+        found = client.accounts(branch, search=search, status=status or "")
         if as_json:
             emit_json_list("accounts", (account.to_json() for account in found))
         else:

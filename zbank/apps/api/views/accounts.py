@@ -8,15 +8,22 @@ from typing import Any
 
 from zbank.apps.api.access import KEEP, SEE, Principal
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
-from zbank.apps.api.given import BalanceQuery, ChangeGiven, EntriesQuery, OpenGiven, PageQuery
+from zbank.apps.api.given import (
+    AccountsQuery,
+    BalanceQuery,
+    BankAccountsQuery,
+    ChangeGiven,
+    EntriesQuery,
+    OpenGiven,
+)
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.problems import FORBIDDEN, Problem
-from zbank.apps.api.shown import AccountShown, AccountsPageShown, BalanceShown, EntriesShown
+from zbank.apps.api.shown import AccountShown, AccountsPageShown, BalanceShown, BankAccountsShown, EntriesShown
 from zbank.clock import format_time
 from zbank.domain.money import currency, format_amount
 from zbank.errors import RemoteFault
 from zbank.protocol.messages import FAR_US
-from zbank.transport.views import AccountView, EntryView
+from zbank.transport.views import AccountList, AccountView, EntryView
 
 routes = Routes("accounts")
 
@@ -55,18 +62,60 @@ def check_owns(principal: Principal, account: str) -> None:
     act=SEE,
     answers=[Answer(200, "A page of accounts, by number. A customer sees the own ones.", AccountsPageShown)],
     problems=["branch_not_found", "invalid_request"],
-    query=PageQuery,
+    query=AccountsQuery,
 )
 def list_accounts(ask: Ask, branch: str) -> Reply:
     """The accounts of a branch."""
+    query: AccountsQuery = ask.query
     if ask.principal.is_customer:
-        own = sorted(name for name in ask.principal.accounts if name.startswith(f"{branch}/"))
-        found, following = [account for name in own if (account := _account_or_none(ask, name))], ""
+        found, following = _own_accounts(ask, branch), ""
     else:
         found, following = ask.bank.accounts_page(
-            branch, after=cursor_from(ask.query.cursor), limit=ask.query.limit
+            branch,
+            after=cursor_from(query.cursor),
+            limit=query.limit,
+            search=query.search,
+            status=query.status or "",
         )
     return Reply({"accounts": [account.to_json() for account in found], "cursor": cursor_text(following)})
+
+
+@routes.add(
+    "GET",
+    "/v1/accounts",
+    act=SEE,
+    answers=[Answer(200, "A page of accounts, by branch and number. A customer sees the own ones.", BankAccountsShown)],
+    problems=["branch_not_found", "invalid_request"],
+    query=BankAccountsQuery,
+)
+def find_accounts(ask: Ask) -> Reply:
+    """Search the accounts of all branches."""
+    query: BankAccountsQuery = ask.query
+    if ask.principal.is_customer:
+        own = AccountList(_own_accounts(ask, query.branch), "", [])
+        return Reply(own.to_json())
+    page = ask.bank.find_accounts(
+        search=query.search,
+        status=query.status or "",
+        branch=query.branch,
+        limit=query.limit,
+        cursor=cursor_from(query.cursor),
+    )
+    return Reply({**page.to_json(), "cursor": cursor_text(page.cursor)})
+
+
+def _own_accounts(ask: Ask, branch: str | None) -> list[AccountView]:
+    """A customer's, those that fit what is asked for."""
+    query: AccountsQuery = ask.query
+    names = sorted(name for name in ask.principal.accounts if branch is None or name.startswith(f"{branch}/"))
+    found = [account for name in names if (account := _account_or_none(ask, name))]
+    text = query.search.casefold()
+    return [
+        account
+        for account in found
+        if query.status in (None, account.status)
+        and (text in account.owner.casefold() or account.number.casefold().startswith(text))
+    ]
 
 
 def _account_or_none(ask: Ask, name: str) -> AccountView | None:

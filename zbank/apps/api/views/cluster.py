@@ -8,8 +8,14 @@ from zbank import __version__
 from zbank.apps.api.access import MAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
 from zbank.apps.api.problems import Problem
-from zbank.apps.api.shown import BranchesShown, BranchShown, ClusterShown, InDoubtsShown
-from zbank.apps.api.shown_watch import CallerShown, FiguresShown
+from zbank.apps.api.shown_watch import (
+    BranchesShown,
+    BranchShown,
+    CallerShown,
+    ClusterShown,
+    FiguresShown,
+    InDoubtsShown,
+)
 from zbank.ids import format_id
 from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
-from zbank.apps.api.given import LegsGiven, MovementGiven, PairGiven, TransfersQuery
+from zbank.apps.api.given import KeyQuery, LegsGiven, MovementGiven, PairGiven, TransfersQuery
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.paying import OUTCOMES, REFUSALS, at_the_till, check_may_pay, pay, problem_of_refusal
 from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown import TransferDetailShown, TransferShown, TransfersShown
 from zbank.apps.api.views.accounts import check_owns
-from zbank.ids import parse_id
+from zbank.ids import id_from_key, parse_id
 from zbank.protocol.messages import ABORTED, COMMITTED, FAR_US, PENDING, UNKNOWN
 
 routes = Routes("transfers")
@@ -67,6 +67,19 @@ def list_transfers(ask: Ask) -> Reply:
 
 @routes.add(
     "GET",
+    "/v1/transfers/by-key",
+    act=SEE,
+    answers=[Answer(200, "What is known of it; `unknown` when not everybody could be asked.", TransferDetailShown)],
+    problems=["transfer_not_found"],
+    query=KeyQuery,
+)
+def show_transfer_by_key(ask: Ask) -> Reply:
+    """What became of the transfer that you asked for with an Idempotency-Key, for who lost the answer."""
+    return _shown(ask, id_from_key(ask.query.key, ask.principal.caller))
+
+
+@routes.add(
+    "GET",
     "/v1/transfers/<id>",
     act=SEE,
     answers=[Answer(200, "What is known of it; `unknown` when not everybody could be asked.", TransferDetailShown)],
@@ -74,12 +87,16 @@ def list_transfers(ask: Ask) -> Reply:
 )
 def show_transfer(ask: Ask, id: str) -> Reply:
     """What became of a transfer: its outcome, each branch's part, and the timeline of its two-phase commit."""
-    view = ask.bank.show(parse_id(id))
+    return _shown(ask, parse_id(id))
+
+
+def _shown(ask: Ask, id: bytes) -> Reply:
+    view = ask.bank.show(id)
     is_known = view.status != UNKNOWN
     if not is_known and not view.reason.startswith("no answer"):
-        raise Problem("transfer_not_found", f"no branch and no coordinator knows {id}")
+        raise Problem("transfer_not_found", f"no branch and no coordinator knows {view.id}")
     if is_known and not ask.principal.owns_any(leg.account for leg in view.legs):
-        raise Problem("transfer_not_found", f"no branch and no coordinator knows {id}")
+        raise Problem("transfer_not_found", f"no branch and no coordinator knows {view.id}")
     return Reply(view.to_json())
 
 

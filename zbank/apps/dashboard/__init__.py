@@ -1,0 +1,1 @@
+"""The web dashboard (Streamlit). It speaks to the bank over REST alone; `main` is the script that Streamlit runs."""

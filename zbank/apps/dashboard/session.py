@@ -1,0 +1,173 @@
+"""Whose page this is: which bridge it asks, with which token, and what that token may do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import streamlit as st
+
+from zbank.apps.dashboard import look
+from zbank.apps.dashboard.history import History, sample_of
+from zbank.apps.dashboard.paying import Payments
+from zbank.apps.dashboard.rest import BridgeDown, DashboardError, Json, Refused, Rest, SignInNeeded
+from zbank.apps.dashboard.texts import plain
+from zbank.clock import Clock
+
+URL_VARIABLE = "ZBANK_REST_URL"
+DEFAULT_URL = "http://127.0.0.1:5000"
+CALLER_S = 2.0  #: who asks is asked again after so long
+LOOK_S = 0.3  #: one look serves all who look within this
+WHAT_TO_DO = "Start the bank (make run), or give the address of its REST bridge in the side bar, under Connection."
+BANKS = 20  #: that one dashboard remembers the figures of
+
+
+class Caller(NamedTuple):
+    """Who asks, by the bridge."""
+
+    holder: str
+    role: str
+    accounts: tuple[str, ...]  #: a customer's own
+    may: frozenset[str]
+    tokens_demanded: bool
+
+
+class Look(NamedTuple):
+    """The bank at one moment."""
+
+    name: str
+    actors: list[Json]
+    history: History
+
+    @property
+    def branches(self) -> list[Json]:
+        """The branches' part."""
+        return [actor for actor in self.actors if actor["role"] == "branch"]
+
+    @property
+    def coordinator(self) -> Json | None:
+        """The coordinator, if it answers."""
+        return next((actor for actor in self.actors if actor["role"] == "coordinator" and actor["up"]), None)
+
+
+class Watch:
+    """Looks at one bank for all pages that show it. Any thread may ask."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._rest = Rest(url, token)
+        self._lock = threading.Lock()
+        self._history = History()
+        self._last: Look | None = None
+        self._looked_s = 0.0
+
+    def look(self) -> Look:
+        """The bank as it is now. Raises what `Rest.get` raises."""
+        with self._lock:
+            if self._last is not None and time.monotonic() - self._looked_s < LOOK_S:
+                return self._last
+            cluster = self._rest.get("v1", "cluster")
+            figures = self._rest.get("v1", "figures")
+            self._looked_s = time.monotonic()
+            self._history.add(sample_of(figures["actors"], self._looked_s, Clock().now().wall_us / 1e6))
+            self._last = Look(cluster["name"], cluster["actors"], self._history)
+            return self._last
+
+
+def url() -> str:
+    """The bridge's address: given on the page, by `zbank dashboard`, or the demo's."""
+    return cast(str, st.session_state.get("rest_url") or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+
+
+def token() -> str:
+    """The token of this page; "" = none."""
+    return cast(str, st.session_state.get("token", ""))
+
+
+def connect(address: str) -> None:
+    """From now on this page asks that bridge. A token is never taken along to another."""
+    st.session_state.clear()
+    st.session_state["rest_url"] = address.strip()
+
+
+def sign_in(secret: str) -> None:
+    """From now on this page asks with this token."""
+    address = st.session_state.get("rest_url")
+    st.session_state.clear()
+    if address:
+        st.session_state["rest_url"] = address
+    if secret.strip():
+        st.session_state["token"] = secret.strip()
+
+
+def owner() -> str:
+    """Whose payments these are: the bridge and the token, without telling either."""
+    return hashlib.sha256(f"{url()}\n{token()}".encode()).hexdigest()
+
+
+def rest() -> Rest:
+    """The bridge, asked with this page's token."""
+    kept = st.session_state.get("rest")
+    if kept is None or kept[0] != (url(), token()):
+        kept = ((url(), token()), Rest(url(), token()))
+        st.session_state["rest"] = kept
+    return cast(Rest, kept[1])
+
+
+def caller() -> Caller:
+    """Who this page is to the bridge. Raises BridgeDown, SignInNeeded."""
+    kept = st.session_state.get("caller")
+    if kept is None or time.monotonic() - kept[0] > CALLER_S:
+        told = rest().get("v1", "me")
+        found = Caller(
+            told["holder"], told["role"], tuple(told["accounts"]), frozenset(told["may"]), told["tokens_demanded"]
+        )
+        kept = (time.monotonic(), found)
+        st.session_state["caller"] = kept
+    return cast(Caller, kept[1])
+
+
+def may(act: str) -> bool:
+    """May this page's caller do that? For what is shown; the bridge checks again."""
+    return act in caller().may
+
+
+def branches() -> list[dict[str, Any]]:
+    """The branches of the bank, by name."""
+    return cast("list[dict[str, Any]]", rest().get("v1", "branches")["branches"])
+
+
+@st.cache_resource(max_entries=BANKS, show_spinner=False)
+def _watch(address: str, secret: str) -> Watch:
+    return Watch(address, secret)
+
+
+def watch() -> Watch:
+    """The figures of this page's bank; shared with other pages that have the same token."""
+    return _watch(url(), token())
+
+
+@st.cache_resource(show_spinner=False)
+def payments() -> Payments:
+    """What was confirmed on this dashboard."""
+    return Payments()
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What a part of a page cannot do without is told in its place, in one sentence; a traceback never."""
+    try:
+        yield
+    except SignInNeeded:
+        st.session_state.pop("caller", None)
+        look.empty("You are signed out.", "This token is not good any more. Reload the page and sign in again.")
+    except BridgeDown as error:
+        look.empty(error.text, WHAT_TO_DO)
+    except Refused as error:
+        st.error(plain(error.text), icon=":material/block:")
+    except DashboardError as error:
+        st.warning(plain(error.text), icon=":material/warning:")
