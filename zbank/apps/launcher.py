@@ -155,6 +155,8 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
         commands[name] = [*zbank_command, "branch", *common, "--name", name]
     if config.rest is not None:
         commands[REST_NAME] = [*zbank_command, "rest", "--config", str(config.path)]
+        if drills:
+            commands[REST_NAME] += ["--drills", "--data", str(config.data.absolute())]
     return commands
 
 

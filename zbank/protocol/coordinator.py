@@ -261,6 +261,10 @@ class Coordinator(Machine):
         for decision in self.state.open.values():
             self._finisher.begin(decision, [], -1, now)
 
+    def forced(self, mono_us: int) -> None:
+        """The decisions of this turn are on disk."""
+        self._finisher.forced(mono_us)
+
     def running(self, id: bytes) -> Attempt | Finishing | None:
         """The transfer of this id, while it is not over."""
         return self._collector.get(id) or self._finisher.get(id)

@@ -28,6 +28,7 @@ class Finishing(Struct):
     request_us: int  #: -1 when the request was before a restart
     tell_us: int  #: when the client is told even though acks are missing
     next_us: int  #: when to send the decision again
+    forced_us: int = -1  #: from the request to the decision on disk; -1 = not known
 
 
 class Finisher:
@@ -37,6 +38,7 @@ class Finisher:
         self._time = time
         self._open: dict[bytes, Finishing] = {}
         self._endings: list[Ending] = []
+        self._unforced: list[Finishing] = []  #: begun in this turn
 
     def __len__(self) -> int:
         return len(self._open)
@@ -57,6 +59,7 @@ class Finisher:
             next_us=now.mono_us + RESEND_US,
         )
         self._open[decision.id] = finishing
+        self._unforced.append(finishing)
         return _commits(finishing, finishing.unacked)
 
     def acked(self, finishing: Finishing, branch: str, seq: int, position: Position | None, now: Now) -> Step:
@@ -71,8 +74,15 @@ class Finisher:
             return NOTHING
         id = finishing.decision.id
         del self._open[id]
-        self._endings.append(Ending(id, tuple(finishing.acks)))
+        self._endings.append(Ending(id, tuple(finishing.acks), finishing.forced_us))
         return Step(None, self._tell(finishing, applied=True))
+
+    def forced(self, mono_us: int) -> None:
+        """What was begun in this turn is on disk since this moment."""
+        for finishing in self._unforced:
+            if finishing.request_us >= 0:
+                finishing.forced_us = mono_us - finishing.request_us
+        self._unforced.clear()
 
     def for_branch(self, branch: str) -> list[Effect]:
         """Every decision that this branch has not acked."""

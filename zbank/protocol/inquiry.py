@@ -1,4 +1,5 @@
-"""Whom a branch asks about what it is in doubt of, and when (PROTOCOL P8). It asks for ever; it never guesses.
+"""Whom a branch asks about what it is in doubt of, and when; what it answers to another (PROTOCOL P8). It asks for ever; it
+never guesses.
 
 Nothing here is journaled: after a restart all that is prepared simply counts as fresh.
 """
@@ -9,7 +10,8 @@ from zbank.clock import Now
 from zbank.domain.legs import branches_of
 from zbank.protocol.branch_state import BranchState, PreparedTxn
 from zbank.protocol.machine import Effect
-from zbank.protocol.messages import InDoubt, Inquiry, Txn
+from zbank.protocol.messages import COMMITTED, Abort, AnyMessage, Commit, InDoubt, Inquiry, StillPending, Txn
+from zbank.protocol.records import Aborted, Record
 
 INQUIRE_AFTER_US = 2_000_000  #: prepared for longer: in doubt
 INQUIRE_EVERY_US = 1_000_000
@@ -41,10 +43,10 @@ class Inquirer:
             doubtful = (doubtful[first:] + doubtful[:first])[:MAX_INQUIRIES_A_ROUND]
         effects: list[Effect] = []
         for held in doubtful:
-            effects.append(self._ask(held.txn.coordinator, held))
-            if self._age_us(held, now) >= ASK_OTHERS_AFTER_US and held.txn.coordinator not in self._met:
-                others = branches_of(held.content.legs)
-                effects.extend(self._ask(branch, held) for branch in others if branch != self._state.name)
+            if self._age_us(held, now) >= ASK_OTHERS_AFTER_US:
+                effects += self.now(held)
+            else:
+                effects.append(self._ask(held.txn.coordinator, held))
         return effects
 
     def met(self, coordinator: str, epoch: int) -> list[Effect]:
@@ -54,6 +56,13 @@ class Inquirer:
         self._met[coordinator] = epoch
         held = [held for held in self._state.prepared.values() if held.txn.coordinator == coordinator]
         return [self._ask(coordinator, txn) for txn in held]
+
+    def now(self, held: PreparedTxn) -> list[Effect]:
+        """The inquiries about one txn, out of turn: to its coordinator, and while that is not there to the others."""
+        whom = [held.txn.coordinator]
+        if held.txn.coordinator not in self._met:
+            whom += [branch for branch in branches_of(held.content.legs) if branch != self._state.name]
+        return [self._ask(name, held) for name in whom]
 
     def lost(self, coordinator: str) -> None:
         """A coordinator is silent: the other participants will be asked."""
@@ -79,3 +88,24 @@ class Inquirer:
     def _observe(self, now: Now) -> None:
         since_us = self._since_us
         self._since_us = {held.txn: since_us.get(held.txn, now.mono_us) for held in self._state.prepared.values()}
+
+
+def answer(state: BranchState, message: Inquiry) -> tuple[AnyMessage, Record | None]:
+    """What a branch says to another participant that is in doubt, and what it has to force before it may say so.
+
+    A branch that never voted voids the txn, and so may answer abort. Only one that has met this coordinator in this term of
+    office can say that it never voted: one that has not may stand in for the branch that was asked, with other data.
+    """
+    txn, id = message.txn, message.id
+    held = state.prepared.get(id)
+    if held is not None and held.txn == txn:
+        return StillPending(txn, id), None
+    settled = state.settled.get(id)
+    if settled is not None and settled.outcome == COMMITTED and settled.txn == txn:
+        return Commit(txn, id, settled.number), None
+    if settled is not None or txn in state.tombstones:
+        return Abort(txn, id), None
+    mark = state.coordinators.get(txn.coordinator)
+    if mark is None or mark.epoch < txn.epoch:
+        return StillPending(txn, id), None
+    return Abort(txn, id), Aborted(id, txn)

@@ -146,6 +146,9 @@ class Machine(ABC):
     def resume(self, now: Now) -> None:  # noqa: B027 - most actors have nothing to pick up
         """The state is restored and replayed: pick up what it left unfinished."""
 
+    def forced(self, mono_us: int) -> None:  # noqa: B027 - most actors do not mind
+        """All rows of the turn are on disk, since this moment. For who watches: nothing is decided by it."""
+
     def label_us(self, now: Now) -> int:
         """The time on rows written now: the wall clock, never going back (K1)."""
         at_us = self.time.read(now)

@@ -76,6 +76,8 @@ from zbank.protocol.watch_messages import (
     GetEvents,
     GetFigures,
     HistogramInfo,
+    Inquired,
+    InquireNow,
 )
 from zbank.protocol.wire import (
     ABORTED,
@@ -92,6 +94,7 @@ from zbank.protocol.wire import (
     BranchInfo,
     Message,
     Txn,
+    parse_txn,
 )
 
 Request = (
@@ -109,6 +112,7 @@ Request = (
     | GetFigures
     | GetStatus
     | GetDirectory
+    | InquireNow
     | MakeToken
     | RevokeToken
     | GetTokens
@@ -128,6 +132,7 @@ Answer = (
     | FiguresInfo
     | StatusInfo
     | Directory
+    | Inquired
     | TokenInfo
     | TokensPage
 )
@@ -195,6 +200,8 @@ __all__ = [
     "Hello",
     "HistogramInfo",
     "InDoubt",
+    "InquireNow",
+    "Inquired",
     "Inquiry",
     "ListAccounts",
     "ListTransfers",
@@ -224,4 +231,5 @@ __all__ = [
     "Txn",
     "Vote",
     "Welcome",
+    "parse_txn",
 ]

@@ -21,7 +21,7 @@ from zbank.domain.book import branch_movements, net
 from zbank.domain.legs import branches_of, check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol import accounts, needs, votes
+from zbank.protocol import accounts, inquiry, needs, votes
 from zbank.protocol.branch_state import BranchState, PreparedTxn
 from zbank.protocol.fold import Settled
 from zbank.protocol.inquiry import Inquirer
@@ -59,6 +59,8 @@ from zbank.protocol.messages import (
     Fault,
     Forward,
     GetAccount,
+    Inquired,
+    InquireNow,
     Inquiry,
     OpenAccount,
     Outcome,
@@ -312,25 +314,19 @@ class Participant(Machine):
         return self._answer(sender, n, ack, record)
 
     def _inquiry(self, sender: Sender, n: int, message: Inquiry, now: Now) -> Step:
-        """Another participant is in doubt (P8). A branch that never voted voids the txn, and so may answer abort.
+        """Another participant is in doubt (P8)."""
+        answer, record = inquiry.answer(self.state, message)
+        return self._answer(sender, n, answer, record)
 
-        Only a branch that has met this coordinator in this term of office can say that it never voted: one that has not
-        may stand in for the branch that was asked, with other data.
-        """
-        state = self.state
-        held = state.prepared.get(message.id)
-        if held is not None and held.txn == message.txn:
-            return self._answer(sender, n, StillPending(message.txn, message.id))
-        settled = state.settled.get(message.id)
-        if settled is not None and settled.outcome == COMMITTED and settled.txn == message.txn:
-            return self._answer(sender, n, Commit(message.txn, message.id, settled.number))
-        abort = Abort(message.txn, message.id)
-        if settled is not None or message.txn in state.tombstones:
-            return self._answer(sender, n, abort)
-        mark = state.coordinators.get(message.txn.coordinator)
-        if mark is None or mark.epoch < message.txn.epoch:
-            return self._answer(sender, n, StillPending(message.txn, message.id))
-        return self._answer(sender, n, abort, Aborted(message.id, message.txn))
+    def _inquire_now(self, sender: Sender, n: int, message: InquireNow, now: Now) -> Step:
+        """An operator does not want to wait until it is time to ask."""
+        held = self.state.prepared.get(message.id)
+        if held is None or held.txn != message.txn:
+            detail = f"branch {self.state.name} is not in doubt of {message.txn}"
+            return self._answer(sender, n, Fault(code="not_in_doubt", detail=detail))
+        effects = self._inquirer.now(held)
+        asked = tuple(str(effect.to) for effect in effects)
+        return Step(None, (*effects, Effect(sender.address, n, Inquired(message.id, asked))))
 
     def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
         """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
@@ -391,6 +387,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], S
     Commit: Participant._commit,
     Abort: Participant._abort,
     Inquiry: Participant._inquiry,
+    InquireNow: Participant._inquire_now,
     Cancel: Participant._cancel,
     OpenAccount: Participant._open_account,
     ChangeAccount: Participant._change_account,

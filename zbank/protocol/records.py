@@ -159,6 +159,7 @@ class Ending(Struct, array_like=True, frozen=True, gc=False):
 
     id: bytes
     acks: tuple[BranchAck, ...]
+    forced_us: int = -1  #: from the request to the decision on disk; -1 = not known
 
 
 class Ended(Record, frozen=True, tag="ended"):

@@ -25,6 +25,21 @@ class GetEvents(Message, frozen=True, tag="events?"):
     limit: Limit
 
 
+class InquireNow(Message, frozen=True, tag="inquire!"):
+    """To a branch: ask about what you are in doubt of now, not when it is time (P8). Answered by Inquired or Fault
+    not_in_doubt."""
+
+    txn: Txn
+    id: Id
+
+
+class Inquired(Message, frozen=True, tag="inquired"):
+    """The inquiries have left; what they lead to is not known yet."""
+
+    id: Id
+    asked: tuple[Name, ...]  #: actors
+
+
 class GetFigures(Message, frozen=True, tag="figures?"):
     """Answered by FiguresInfo."""
 

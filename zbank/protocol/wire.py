@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
+from zbank.errors import InvalidInput
 
 PROTOCOL_VERSION = 3
 MAX_PAGE = 1000
@@ -53,6 +54,14 @@ class Txn(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=
 
     def __str__(self) -> str:
         return f"{self.coordinator}-{self.epoch}-{self.n}"
+
+
+def parse_txn(text: str) -> Txn:
+    """A txn from its text form, as in `coordinator-2-17`. Raises InvalidInput."""
+    name, epoch, n = [*text.rsplit("-", 2), "", ""][:3]  # a name may have dashes in it
+    if not 0 < len(name) <= 64 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (epoch, n)):
+        raise InvalidInput(f"{text!r} is no two-phase commit: one looks like coordinator-2-17")
+    return Txn(name, int(epoch), int(n))
 
 
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

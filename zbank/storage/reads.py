@@ -171,13 +171,15 @@ def _with_phases(info: TransferInfo, coordinator: str, decided: Decided, ending:
     acks = {ack.branch: ack for ack in ending.acks} if ending else {}
     participants = []
     timeline = [Phase("prepare", vote.branch, 0, vote.voted_us) for vote in decided.votes]
-    timeline.append(Phase("decide", coordinator, decided.decided_us, decided.decided_us))
+    # Made at decided_us, on disk at forced_us: the line of no return. That is noted when all have acked, not before.
+    forced_us = max(ending.forced_us, decided.decided_us) if ending else decided.decided_us
+    timeline.append(Phase("decide", coordinator, decided.decided_us, forced_us))
     for vote in decided.votes:
         ack = acks.get(vote.branch)
         apply_us = -1
         if ack is not None and ack.acked_us >= 0:
             apply_us = ack.acked_us - decided.decided_us
-            timeline.append(Phase("apply", vote.branch, decided.decided_us, ack.acked_us))
+            timeline.append(Phase("apply", vote.branch, forced_us, max(forced_us, ack.acked_us)))
         state = "committed" if ack is not None else "prepared"
         participants.append(ParticipantInfo(vote.branch, state, "yes", vote.voted_us, apply_us))
     return replace(info, participants=tuple(participants), timeline=tuple(timeline))

@@ -27,6 +27,7 @@ from zbank.protocol.messages import (
     GetTokens,
     GetTransfer,
     Hello,
+    InquireNow,
     Inquiry,
     ListAccounts,
     ListTransfers,
@@ -66,6 +67,7 @@ ON_SERVER: dict[tuple[str, str], Kinds] = {
             GetEvents,
             GetFigures,
             GetStatus,
+            InquireNow,
         }
     ),
     (BRANCH, BRANCH): frozenset({Hello, Beat, Inquiry}),

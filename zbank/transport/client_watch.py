@@ -27,9 +27,14 @@ from zbank.protocol.messages import (
     GetDirectory,
     GetEvents,
     GetFigures,
+    GetStatus,
+    Inquired,
+    InquireNow,
     ListAccounts,
     ListTransfers,
+    StatusInfo,
     TransfersPage,
+    parse_txn,
 )
 from zbank.transport import client_input as given
 from zbank.transport.client_base import ClientBase, as_it_is
@@ -215,6 +220,24 @@ class WatchClient(ClientBase):
                 self._watched = list(directory.result().branches)
         found.sort(key=lambda one: one[1].at_us)  # stable: the order of each journal stays
         return EventBatch(found, following, is_last, missing)
+
+    def inquire(self, txn: str) -> tuple[dict[str, tuple[str, ...]], list[ActorDown]]:
+        """Make every branch that is in doubt of a two-phase commit (as in `coordinator-2-17`) ask now: by branch, whom it
+        has asked; and the actors that did not answer.
+
+        What comes of it is seen in `show` and `status`. Raises InvalidInput for a text that is none.
+        """
+        wanted = parse_txn(txn)
+        told = self._survey(GetStatus(), StatusInfo)
+        asked: dict[str, tuple[str, ...]] = {}
+        for actor in told:
+            if isinstance(actor, ActorDown):
+                continue
+            for id in (one.id for one in actor.in_doubt if one.txn == wanted):
+                with suppress(RemoteFault):  # not_in_doubt: it has heard meanwhile
+                    answer: Inquired = self._read(actor.name, InquireNow(wanted, id), Inquired, as_it_is)
+                    asked[actor.name] = answer.asked
+        return asked, [actor for actor in told if isinstance(actor, ActorDown)]
 
     def figures(self) -> list[FiguresInfo | ActorDown]:
         """What the coordinator and every branch count, asked now; who does not answer stands there as ActorDown."""

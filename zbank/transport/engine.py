@@ -229,7 +229,9 @@ class Engine:
             self._no_room()
             self.machine = self._recover(self.machine)
             raise
-        self.figures.force.add(self._clock.now().mono_us - begun_us)
+        forced_us = self._clock.now().mono_us
+        self.machine.forced(forced_us)
+        self.figures.force.add(forced_us - begun_us)
         for kind, record in records:
             self.figures.row(kind, record)
 

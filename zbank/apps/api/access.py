@@ -15,8 +15,10 @@ PAY = "pay"  # transfers: a customer's from the own accounts
 CASH = "cash"  # deposits and withdrawals
 KEEP = "keep"  # open and change accounts
 WATCH = "watch"  # metrics
+INQUIRE = "inquire"  # make a branch ask about what it is in doubt of
+DRILL = "drill"  # play a drill, where the bank was started for it
 
-ALL = frozenset({SEE, SEE_BANK, PAY, CASH, KEEP, WATCH})
+ALL = frozenset({SEE, SEE_BANK, PAY, CASH, KEEP, WATCH, INQUIRE, DRILL})
 
 MAY: dict[str, frozenset[str]] = {
     CUSTOMER: frozenset({SEE, PAY}),

@@ -17,7 +17,7 @@ from zbank.apps.api.endpoint import REQUIRED, Ask, Endpoint, Reply, Routes, enco
 from zbank.apps.api.openapi import PATH_PARTS, PROBLEM_JSON, document
 from zbank.apps.api.problems import INTERNAL, MALFORMED, NOT_FOUND, STATUSES, Problem, problem_of
 from zbank.apps.api.reading import read_body, read_key, read_query
-from zbank.apps.api.views import accounts, bulk, cluster, docs, events, service, simple, transfers
+from zbank.apps.api.views import accounts, bulk, cluster, docs, drills, events, service, simple, transfers
 from zbank.errors import ZbankError
 
 ALL_ROUTES: tuple[Routes, ...] = (
@@ -27,6 +27,7 @@ ALL_ROUTES: tuple[Routes, ...] = (
     accounts.routes,
     cluster.routes,
     events.routes,
+    drills.routes,
     service.routes,
 )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import threading
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Request
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
@@ -22,6 +23,9 @@ from zbank.ids import SECRET_PREFIX
 from zbank.protocol.messages import COORDINATOR
 from zbank.transport.views import ActorDown
 
+if TYPE_CHECKING:
+    from zbank.apps.api.stage import Stage
+
 MAX_SECRET_CHARS = 200
 FAILURES_A_MINUTE = 20  #: bad tokens from one address; then it is told to wait
 HERE_ONLY = frozenset({"localhost", "127.0.0.1", "[::1]"})  #: what a browser on this machine calls this machine
@@ -38,6 +42,7 @@ class RestSettings(NamedTuple):
     max_streams: int = 16  #: event streams; each holds one of the threads
     rate_limit_per_s: int = 1_000  #: requests of one token, or of one address without one; 0 = no limit
     timeout_s: float = 10.0  #: for an answer of the bank
+    drills: Path | None = None  #: the bank's data folder, where drills may be played; None = they may not
 
     @property
     def is_here_only(self) -> bool:
@@ -58,6 +63,7 @@ class Bridge:
         self.metrics = Metrics(bank)
         self.feed = EventFeed(bank)
         self.streams = threading.BoundedSemaphore(settings.max_streams)
+        self.stage = _stage_of(settings)  #: where drills are played; None = they are not
         self.stopping = threading.Event()  #: event streams end when it is set
         self._readiness: dict[str, str] | None = None  #: as told last
         self._asking = threading.Lock()
@@ -69,6 +75,8 @@ class Bridge:
         """End the streams and stop following the tokens. The client is its maker's to close."""
         self.stopping.set()
         self.tokens.close()
+        if self.stage is not None:
+            self.stage.close()
 
     def admit(self, request: Request, act: str | None) -> Principal:
         """Who asks, if they may do this now.
@@ -139,6 +147,14 @@ class Bridge:
         if not self.tokens.is_known:
             down["tokens"] = "the coordinator has not told them yet"
         return down
+
+
+def _stage_of(settings: RestSettings) -> Stage | None:
+    if settings.drills is None:
+        return None
+    from zbank.apps.api.stage import Stage  # drills need sockets that not every machine has
+
+    return Stage(settings.endpoint, settings.cluster, settings.drills)
 
 
 def _is_here(host: str) -> bool:

@@ -18,6 +18,8 @@ MAX_OWNER_CHARS = 100
 BRANCH_PATTERN = rf"^[A-Za-z][A-Za-z0-9_-]{{0,{MAX_NAME_CHARS - 1}}}$"
 NUMBER_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NUMBER_CHARS - 1}}}$"
 ACCOUNT_PATTERN = rf"{BRANCH_PATTERN[:-1]}/{NUMBER_PATTERN[1:]}"
+TXN_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}-[0-9]{1,18}-[0-9]{1,18}$"
+DRILL_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
 SIGNED_PATTERN = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
@@ -349,6 +351,25 @@ class SimpleListQuery(Given):
     """Which branch."""
 
     branch: Branch
+
+
+class PlayGiven(Given):
+    """How to play a drill."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"step": True}]})
+
+    step: bool = Field(default=False, description="Wait before each step until it is asked for.")
+
+
+class ToldQuery(Given):
+    """From where on to tell."""
+
+    after: Annotated[
+        int,
+        Field(ge=0, le=100_000),
+        BeforeValidator(_whole),
+        WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 100_000, "description": "`next` of the answer before."}),
+    ] = 0
 
 
 class EventsQuery(Given):

@@ -11,7 +11,14 @@ from pydantic import TypeAdapter
 from zbank import __version__
 from zbank.apps.api.access import MAY
 from zbank.apps.api.endpoint import JSON, OPTIONAL, REQUIRED, Answer, Endpoint
-from zbank.apps.api.given import BRANCH_PATTERN, ID_PATTERN, NUMBER_PATTERN, BulkGiven
+from zbank.apps.api.given import (
+    BRANCH_PATTERN,
+    DRILL_PATTERN,
+    ID_PATTERN,
+    NUMBER_PATTERN,
+    TXN_PATTERN,
+    BulkGiven,
+)
 from zbank.apps.api.problems import KINDS, STATUSES, problem_json
 from zbank.apps.api.reading import adapter_of
 from zbank.apps.api.shown import ProblemShown
@@ -24,6 +31,8 @@ PROBLEM_JSON = "application/problem+json"
 PATH_PARTS = {
     "branch": (BRANCH_PATTERN, "A branch.", "Mumbai"),
     "number": (NUMBER_PATTERN, "An account's number within its branch.", "1001"),
+    "drill": (DRILL_PATTERN, "A drill.", "all-goes-well"),
+    "txn": (TXN_PATTERN, "A two-phase commit.", "coordinator-2-17"),
     "id": (ID_PATTERN, "The id of a transfer.", "01a206e4-6535-7290-a6cf-c388bb3b8b1c"),
 }
 HEADERS = {

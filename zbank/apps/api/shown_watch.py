@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -164,6 +164,60 @@ class InDoubtsShown(Shown):
 
     in_doubt: list[InDoubtShown]
     missing: list[ActorDownShown]
+
+
+_ASKED = {"branch": "Delhi", "whom": ["coordinator"]}
+
+
+class AskedShown(Shown):
+    """A branch that asks now."""
+
+    model_config = example(**_ASKED)
+
+    branch: str
+    whom: list[str] = Field(description="The actors that it asks.")
+
+
+class InquiredShown(Shown):
+    """Who asks whom now. What comes of it is seen in the transfer."""
+
+    model_config = example(txn="coordinator-2-17", asked=[_ASKED], missing=[])
+
+    txn: str
+    asked: list[AskedShown]
+    missing: list[ActorDownShown]
+
+
+_DRILL = {"name": "all-goes-well", "title": "Everything goes well", "steps": 11}
+
+
+class DrillShown(Shown):
+    """A drill."""
+
+    model_config = example(**_DRILL)
+
+    name: str
+    title: str
+    steps: int
+
+
+class DrillsShown(Shown):
+    """The drills, in the order in which to learn them."""
+
+    model_config = example(drills=[_DRILL])
+
+    drills: list[DrillShown]
+
+
+class PlayShown(DrillShown):
+    """A drill that is being played, or was."""
+
+    model_config = example(**_DRILL, state="running", told=[], next=0, problem=None)
+
+    state: Literal["running", "waiting", "ended", "failed"] = Field(description="waiting: for the next step to be asked for.")
+    told: list[dict[str, Any]] = Field(description="As `zbank drill run --json` tells it.")
+    next: int = Field(description="`after` of the next request.")
+    problem: str | None = Field(description="Why it ended before its end, or failed.")
 
 
 class EventShown(Shown):

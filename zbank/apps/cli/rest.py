@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain
@@ -27,8 +29,17 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
     show_default=True,
     help="Requests a second of one token; 0 = no limit.",
 )
+@click.option("--drills", is_flag=True, help="Drills can be played: to learn two-phase commit, not for real money.")
+@click.option("--data", metavar="DIR", help="With --drills: folder of the bank's data files.  [from --config, or data]")
 def rest(
-    config: str | None, endpoint: str | None, host: str | None, port: int | None, threads: int, rate_limit: int
+    config: str | None,
+    endpoint: str | None,
+    host: str | None,
+    port: int | None,
+    threads: int,
+    rate_limit: int,
+    drills: bool,
+    data: str | None,
 ) -> int:
     """Run the REST bridge until SIGTERM or Ctrl-C. Its documentation is at /docs, the OpenAPI document at /openapi.json.
 
@@ -43,7 +54,7 @@ def rest(
         from zbank.apps.api.serve import run
     except ImportError as error:
         return complain(f"{MISSING} ({error})", EXIT_USAGE)
-    cluster_name = ""
+    cluster_name, folder = "", data or "data"
     if config is not None:
         from zbank.config import RestConfig, load_config
 
@@ -51,15 +62,18 @@ def rest(
         section = cluster.rest or RestConfig()
         place, cluster_name = cluster.coordinator.endpoint, cluster.name
         host, port = host or section.host, port or section.port
+        folder = data or str(cluster.data)
     else:
         place = checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT)
-    return run(
-        RestSettings(
-            host=host or DEFAULT_HOST,
-            port=port or DEFAULT_PORT,
-            endpoint=place,
-            cluster=cluster_name,
-            threads=threads,
-            rate_limit_per_s=rate_limit,
-        )
+    settings = RestSettings(
+        host=host or DEFAULT_HOST,
+        port=port or DEFAULT_PORT,
+        endpoint=place,
+        cluster=cluster_name,
+        threads=threads,
+        rate_limit_per_s=rate_limit,
+        drills=Path(folder) if drills else None,
     )
+    if drills and not settings.is_here_only:
+        return complain(f"with --drills the bridge must be of this machine alone, not at {settings.host}", EXIT_USAGE)
+    return run(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from zbank import __version__
-from zbank.apps.cli import accounts, bench, chaos, drill, many, rest, serve, status, tokens, transfers
+from zbank.apps.cli import accounts, bench, chaos, doubt, drill, many, rest, serve, status, tokens, transfers
 from zbank.apps.cli.shell import BankGroup
 
 COMMANDS = (
@@ -26,6 +26,7 @@ COMMANDS = (
     accounts.freeze,
     accounts.unfreeze,
     accounts.close,
+    doubt.in_doubt,
     tokens.tokens,
     bench.bench,
     chaos.chaos,

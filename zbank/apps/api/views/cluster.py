@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zbank import __version__
-from zbank.apps.api.access import MAY, SEE, SEE_BANK
+from zbank.apps.api.access import DRILL, INQUIRE, MAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
 from zbank.apps.api.problems import Problem
 from zbank.apps.api.shown_watch import (
@@ -15,6 +15,7 @@ from zbank.apps.api.shown_watch import (
     ClusterShown,
     FiguresShown,
     InDoubtsShown,
+    InquiredShown,
 )
 from zbank.ids import format_id
 from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
@@ -56,7 +57,7 @@ def show_caller(ask: Ask) -> Reply:
             "holder": principal.caller,
             "role": principal.role,
             "accounts": sorted(principal.accounts),
-            "may": sorted(MAY[principal.role]),
+            "may": sorted(MAY[principal.role] - ({DRILL} if ask.bridge.stage is None else set())),
             "tokens_demanded": not ask.bridge.tokens.is_open,
         }
     )
@@ -97,6 +98,22 @@ def list_in_doubt(ask: Ask) -> Reply:
     ]
     missing = [actor.to_json() for actor in actors if isinstance(actor, ActorDown)]
     return Reply({"in_doubt": found, "missing": missing})
+
+
+@routes.add(
+    "POST",
+    "/v1/in-doubt/<txn>/inquire",
+    act=INQUIRE,
+    answers=[Answer(200, "Who asks whom now.", InquiredShown)],
+    problems=["not_in_doubt", "invalid_request"],
+)
+def inquire(ask: Ask, txn: str) -> Reply:
+    """Make each branch that is in doubt of a two-phase commit ask now, not when it is time. It guesses nothing."""
+    asked, missing = ask.bank.inquire(txn)
+    if not asked:
+        raise Problem("not_in_doubt", f"no branch that answers is in doubt of {txn}")
+    shown = [{"branch": branch, "whom": list(whom)} for branch, whom in asked.items()]
+    return Reply({"txn": txn, "asked": shown, "missing": [actor.to_json() for actor in missing]})
 
 
 def _branches(ask: Ask) -> list[BranchInfo]:
