@@ -46,15 +46,15 @@ clean:  ## remove .venv and all caches; data/ stays
 	find zbank tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard]'
 	@touch $@
 
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dev]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard,dev]'
 	@touch $@ .venv/installed
 
 .venv/installed-fuzz: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dev,fuzz]'
+	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard,dev,fuzz]'
 	@touch $@ .venv/installed .venv/installed-dev
 
 .venv/made:

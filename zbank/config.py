@@ -142,6 +142,12 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
+def url_of(section: RestConfig | DashboardConfig) -> str:
+    """Where the bridge, or the dashboard, is found from this machine."""
+    host = "localhost" if url_host(section.host) in _EVERYWHERE else url_host(section.host)
+    return f"http://{host}:{section.port}"
+
+
 def parse_reachable_endpoint(text: str) -> Endpoint:
     """As `parse_endpoint`, for an address that others connect to: 0.0.0.0 and * are only good to listen on."""
     endpoint = parse_endpoint(text)

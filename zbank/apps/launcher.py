@@ -33,12 +33,12 @@ from zbank.config import (
     ClusterConfig,
     CoordinatorConfig,
     Endpoint,
-    RestConfig,
     data_file,
     listeners,
     load_config,
     parse_endpoint,
     url_host,
+    url_of,
 )
 from zbank.errors import InvalidConfig, StoreError, ZbankError
 from zbank.protocol.messages import BRANCH, COORDINATOR, StatusInfo
@@ -52,6 +52,7 @@ ASK_LIMIT_S = 1.0
 TURN_S = 0.1
 DRILL_DELAYS_S = (0.1, 0.5)  #: in drills things die on purpose, again and again
 REST_NAME = "rest"
+DASHBOARD_NAME = "dashboard"
 GENERATED = "run_cluster.toml"  #: in the data folder: the config that --branches makes
 
 EXIT_DONE = 0
@@ -82,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = _with_branches(config, options.branches)
         if options.no_rest:
             config = msgspec.structs.replace(config, rest=None)
-        for line in _absent_parts(config):
-            _say(line)
+        if options.no_dashboard:
+            config = msgspec.structs.replace(config, dashboard=None)
         if options.drills:
             _check_for_drills(config)
         _check_ports_are_free(config)
@@ -111,6 +112,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--drills", action="store_true", help="with the gates of `zbank drill`: to learn two-phase commit, not for real money"
     )
     parser.add_argument("--no-rest", action="store_true", help="without the REST bridge")
+    parser.add_argument("--no-dashboard", action="store_true", help="without the web dashboard")
     return parser.parse_args(arguments)
 
 
@@ -157,6 +159,8 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
         commands[REST_NAME] = [*zbank_command, "rest", "--config", str(config.path)]
         if drills:
             commands[REST_NAME] += ["--drills", "--data", str(config.data.absolute())]
+    if config.dashboard is not None:
+        commands[DASHBOARD_NAME] = [*zbank_command, "dashboard", "--config", str(config.path)]
     return commands
 
 
@@ -164,11 +168,6 @@ def _environment() -> dict[str, str]:
     """Ours, so that the children find this very zbank from any working directory and write their lines at once."""
     paths = [str(Path(zbank.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
-
-
-def _absent_parts(config: ClusterConfig) -> Iterator[str]:
-    if config.dashboard is not None:
-        yield f"[dashboard] of {config.path} is not in this build: it is not started"
 
 
 def _with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
@@ -234,6 +233,8 @@ def _listeners(config: ClusterConfig) -> Iterator[tuple[str, str, str, int]]:
         yield section, "endpoint" if actor.bind == actor.endpoint else "bind", *parse_endpoint(actor.bind)
     if config.rest is not None:
         yield REST_NAME, "port", url_host(config.rest.host), config.rest.port
+    if config.dashboard is not None:
+        yield DASHBOARD_NAME, "port", url_host(config.dashboard.host), config.dashboard.port
 
 
 def _check_ports_are_free(config: ClusterConfig) -> None:
@@ -303,17 +304,17 @@ def _who_answers(config: ClusterConfig) -> set[str]:
     except ZbankError:
         return set()
     found = {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
-    if config.rest is not None:
-        url = f"{_rest_url(config.rest)}/healthz"
-        with suppress(OSError), urllib.request.urlopen(url, timeout=ASK_LIMIT_S):
-            found.add(REST_NAME)
+    for name, url in _pages(config).items():
+        health = f"{url}/{'healthz' if name == REST_NAME else '_stcore/health'}"
+        with suppress(OSError), urllib.request.urlopen(health, timeout=ASK_LIMIT_S):
+            found.add(name)
     return found
 
 
-def _rest_url(rest: RestConfig) -> str:
-    """Where the bridge is found from this machine."""
-    host = "localhost" if rest.host in ("0.0.0.0", "::", "*") else url_host(rest.host)
-    return f"http://{host}:{rest.port}"
+def _pages(config: ClusterConfig) -> dict[str, str]:
+    """What is spoken to over HTTP: its address from this machine, by its name."""
+    sections = ((REST_NAME, config.rest), (DASHBOARD_NAME, config.dashboard))
+    return {name: url_of(section) for name, section in sections if section is not None}
 
 
 def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> None:
@@ -329,15 +330,18 @@ def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> Non
     rows += [(BRANCH, name, branch.endpoint) for name, branch in config.branches.items()]
     for role, name, endpoint in rows:
         table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
-    if config.rest is not None:
-        table.add_row(REST_NAME, "", _rest_url(config.rest), pids[REST_NAME], "")
+    pages = _pages(config)
+    for name, url in pages.items():
+        table.add_row(name, "", url, pids[name], "")
     console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=160)
     with console.capture() as drawn:
         console.print(table)
     _say(drawn.get().rstrip("\n"))
     _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
-    if config.rest is not None:
-        _say(f"Over HTTP: {_rest_url(config.rest)}/docs shows all that can be done there, and lets you try it.\n")
+    if DASHBOARD_NAME in pages:
+        _say(f"In a browser: {pages[DASHBOARD_NAME]} shows the bank, and lets you use it.")
+    if REST_NAME in pages:
+        _say(f"Over HTTP: {pages[REST_NAME]}/docs shows all that can be done there, and lets you try it.\n")
     if drills:
         steps = (f"    {line}" for line in _drill_steps(config))
         _say("\n".join(["This bank can be stopped, looked into and broken, to learn from it:", "", *steps, ""]))

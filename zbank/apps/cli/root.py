@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from zbank import __version__
-from zbank.apps.cli import accounts, bench, chaos, doubt, drill, many, rest, serve, status, tokens, transfers
+from zbank.apps.cli import accounts, bench, chaos, dashboard, doubt, drill, many, rest, serve, status, tokens, transfers
 from zbank.apps.cli.shell import BankGroup
 
 COMMANDS = (
     serve.branch,
     serve.coordinator,
     rest.rest,
+    dashboard.dashboard,
     status.status,
     accounts.accounts,
     accounts.open_,

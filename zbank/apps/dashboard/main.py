@@ -11,7 +11,7 @@ import streamlit as st
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import DashboardError, SignInNeeded
 from zbank.apps.dashboard.views import site
-from zbank.apps.dashboard.views.entrance import connection, not_connected, sign_in
+from zbank.apps.dashboard.views.entrance import connection, not_connected, sign_in, too_open
 
 
 def main() -> None:
@@ -20,7 +20,9 @@ def main() -> None:
     st.logo(str(look.ASSETS / "logo.svg"), size="large", icon_image=str(look.ASSETS / "icon.svg"))
     look.apply()
     try:
-        page = st.navigation(site.pages(session.caller()))
+        caller = session.caller()
+        open_to_all = not caller.tokens_demanded and not session.is_here_only()
+        page = _instead(too_open) if open_to_all else st.navigation(site.pages(caller))
     except SignInNeeded as error:
         st.session_state.pop("caller", None)
         page = _instead(partial(sign_in, error.text))

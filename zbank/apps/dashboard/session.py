@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import threading
 import time
@@ -81,6 +82,15 @@ class Watch:
 def url() -> str:
     """The bridge's address: given on the page, by `zbank dashboard`, or the demo's."""
     return cast(str, st.session_state.get("rest_url") or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+
+
+def is_here_only() -> bool:
+    """This dashboard can be opened on its own machine alone."""
+    host = str(st.get_option("server.address") or "").strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def token() -> str:

@@ -33,6 +33,16 @@ def _look_again() -> None:
         st.rerun()
 
 
+def too_open() -> None:
+    """Whoever can open these pages would be the bank's operator: not where others can."""
+    look.title("Not here")
+    with look.card("too-open"):
+        look.empty(
+            "This page can be opened from other machines, and the bank asks nobody for a token.",
+            "Make one (zbank tokens make --holder NAME --role operator), or start the dashboard without --host.",
+        )
+
+
 def sign_in(why: str) -> None:
     """The bridge wants a token."""
     look.title("Sign in")

@@ -1,0 +1,101 @@
+"""A real Chromium, a real dashboard, a real bank behind it; and hands and eyes for the tests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import urllib.request
+from contextlib import suppress
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.acceptance.cluster import Cluster, free_ports, wait_until
+from tests.acceptance.rest import Rest
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LIMIT_MS = 20_000
+START_LIMIT_S = 60.0
+
+expect.set_options(timeout=LIMIT_MS)
+
+
+class Dashboard:
+    """One `zbank dashboard` in front of a bridge. `close` it; it then has to have had nothing to complain about."""
+
+    def __init__(self, cluster: Cluster, rest: Rest, *flags: str) -> None:
+        self.port = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        address = f"http://127.0.0.1:{rest.port}"
+        self.process = cluster.spawn("dashboard", "--rest-url", address, "--port", str(self.port), *flags)
+        wait_until(self._is_up, START_LIMIT_S, "the dashboard is up")
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
+            return True
+        return False
+
+    def close(self) -> None:
+        """SIGTERM, and look at what it said."""
+        self.process.terminate()
+        try:
+            _, said = self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        assert "Traceback" not in said, said
+
+
+class Reader:
+    """A person at a page."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.elsewhere: list[str] = []  #: requests to other hosts
+        page.on("request", self._see)
+
+    def _see(self, request: Any) -> None:
+        if not request.url.startswith((self.url, self.url.replace("http", "ws"), "data:", "blob:")):
+            self.elsewhere.append(request.url)
+
+    def open(self, path: str, heading: str) -> None:
+        """Go to an address, and wait until the page is there."""
+        self.page.goto(f"{self.url}/{path}")
+        self.at(heading)
+
+    def at(self, heading: str) -> None:
+        """The page with this heading is shown, whole."""
+        expect(self.page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+
+    def sees(self, text: str | re.Pattern[str]) -> None:
+        """This is to be read somewhere."""
+        expect(self.page.get_by_text(text).first).to_be_visible()
+
+    def button(self, name: str) -> Locator:
+        """A button by its whole name."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def choose(self, label: str, text: str) -> None:
+        """Type into a list and take what it offers."""
+        box = self.page.get_by_role("combobox", name=label).first
+        box.click()
+        box.fill(text)
+        self.page.get_by_role("option").first.click()
+
+    def write(self, label: str, text: str) -> None:
+        """Type into a field and leave it."""
+        field = self.page.get_by_label(label, exact=True)
+        field.fill(text)
+        field.press("Tab")
