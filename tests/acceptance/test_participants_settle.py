@@ -143,3 +143,12 @@ def test_a_branch_in_doubt_asks_the_others_when_the_coordinator_is_gone(branches
     assert balance(branches, mumbai) == "9950.00"
     for account in (delhi, mumbai):  # all voted yes: only the coordinator can say, so both wait
         assert seen(branches, account, undecided) == "pending"
+    at = branches.endpoints["Mumbai"]  # asked by hand it asks at once, and knows as little
+    doubt = str(undecided.txn)
+    wait_until(lambda: doubt in branches.cli("in-doubt", "list", endpoint=at).stdout, LIMIT_S, "a doubt that is listed")
+    told = branches.cli("in-doubt", "inquire", doubt, endpoint=at)
+    assert (told.returncode, told.stdout) == (0, f"Mumbai asks {NAME}, Delhi\n")
+    assert seen(branches, mumbai, undecided) == "pending"
+    settled = branches.cli("in-doubt", "inquire", str(decided.txn), endpoint=at)
+    assert (settled.returncode, "not_in_doubt" in settled.stderr) == (1, True)
+    assert branches.cli("in-doubt", "inquire", "nonsense", endpoint=at).returncode == 1

@@ -71,6 +71,14 @@ WHO_MAY: list[tuple[str, str, Any, tuple[int, int, int, int]]] = [
     ("GET", "/v1/transfers?account=Delhi/1002", None, (403, 200, 200, 200)),
     ("GET", UNKNOWN, None, (404, 404, 404, 404)),
     ("GET", "/v1/in-doubt", None, (403, 200, 200, 200)),
+    ("POST", "/v1/in-doubt/coordinator-9-9/inquire", None, (403, 403, 403, 404)),
+    ("GET", "/v1/accounts?search=demo", None, (200, 200, 200, 200)),
+    ("GET", "/v1/me", None, (200, 200, 200, 200)),
+    ("GET", "/v1/figures", None, (403, 200, 200, 200)),
+    ("GET", "/v1/transfers/by-key?key=nobodys", None, (404, 404, 404, 404)),
+    ("POST", "/v1/transfers/by-key/cancel?key=nobodys", None, (200, 200, 403, 200)),
+    ("GET", "/v1/drills", None, (403, 403, 403, 404)),
+    ("POST", "/v1/drills/all-goes-well/play", {"step": False}, (403, 403, 403, 404)),
     ("GET", "/metrics", None, (403, 403, 200, 200)),
     ("POST", "/balance", {"branch": "Mumbai", "account_no": "1001"}, (200, 200, 200, 200)),
     ("POST", "/balance", {"branch": "Delhi", "account_no": "1002"}, (403, 200, 200, 200)),
@@ -222,3 +230,18 @@ def test_an_open_bridge_is_open_to_this_machine_alone(cluster: Cluster) -> None:
         assert rest.get("/v1/cluster", headers={"Origin": "null"}).status == 403
     finally:
         rest.close()
+
+
+def test_each_token_is_told_what_it_is_and_sees_its_own(staff: Staff) -> None:
+    me = staff.rest.get("/v1/me", secret=staff.secrets["customer"]).json
+    assert (me["role"], me["may"], me["tokens_demanded"]) == ("customer", ["pay", "see"], True)
+    listed = staff.rest.get("/v1/accounts", secret=staff.secrets["customer"]).json["accounts"]
+    assert [account["account"] for account in listed] == ["Mumbai/1001"]
+    none = staff.rest.get("/v1/accounts?status=closed", secret=staff.secrets["customer"]).json["accounts"]
+    assert none == []
+
+
+def test_a_key_is_its_callers_alone(staff: Staff) -> None:
+    assert staff.status("teller", "POST", "/v1/transfers", TRANSFER, "a-key-of-mine") == 201
+    path = "/v1/transfers/by-key?key=a-key-of-mine"
+    assert [staff.status(role, "GET", path, None, "") for role in ("teller", "operator")] == [200, 404]

@@ -14,7 +14,9 @@ from playwright.sync_api import Locator, Page, expect
 from tests.acceptance.cluster import Cluster, free_ports, wait_until
 from tests.acceptance.rest import Rest
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 FLAGS = [
     "--no-sandbox",
     "--disable-dev-shm-usage",

@@ -43,15 +43,28 @@ def test_a_transfer_between_branches_with_its_timeline(reader: Reader, rest: Res
     reader.button("Review").click()
     reader.sees("between branches, by two-phase commit")
     reader.button("Pay now").click()
-    reader.sees(re.compile("50 INR: done, once"))
+    reader.sees(re.compile("50.00 INR: done, once"))
     assert float(rest.balance("Delhi/1002")) == before + 50
     reader.page.get_by_role("link", name="See how it went").click()
     reader.at("Transfer")
     reader.sees("COMMITTED")
     reader.sees(re.compile("the line of no return"))
-    expect(reader.page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").first).to_be_visible()
+    expect(
+        reader.page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").first
+    ).to_be_visible()
     reader.page.get_by_role("tab", name="Sequence").click()
     expect(reader.page.get_by_role("img", name="The messages of this transfer, in order")).to_be_visible()
+
+
+def test_what_is_typed_wrong_is_told_and_nothing_is_sent(reader: Reader) -> None:
+    reader.open("transfer", "New transfer")
+    reader.choose("From", "Mumbai/1001")
+    reader.write("Amount", "5")
+    for account, says in (("Lima/1", "There is no branch Lima"), ("Delhi/9999", "here is no account Delhi/9999")):
+        reader.choose("To", account)
+        reader.button("Review").click()
+        reader.sees(re.compile(says))
+    assert "pay=" not in reader.page.url
 
 
 def test_a_double_click_pays_once_and_so_does_a_reload(reader: Reader, rest: Rest) -> None:
@@ -72,13 +85,16 @@ def test_a_double_click_pays_once_and_so_does_a_reload(reader: Reader, rest: Res
     assert float(rest.balance("Delhi/1001")) == before + 7.25
 
 
-def test_a_lost_answer_is_not_known_and_asked_for_again_under_the_same_key(reader: Reader, rest: Rest, bank: Cluster) -> None:
+def test_a_lost_answer_is_not_known_and_asked_for_again_under_the_same_key(
+    reader: Reader, rest: Rest, bank: Cluster
+) -> None:
     before = float(rest.balance("Delhi/1002"))
     reader.open("transfer", "New transfer")
     reader.choose("From", "Mumbai/1001")
     reader.choose("To", "Delhi/1002")
     reader.write("Amount", "3")
     reader.button("Review").click()
+    expect(reader.button("Pay now")).to_be_visible()
     bank.kill("Delhi")
     reader.button("Pay now").click()
     reader.sees(re.compile("not known yet whether this was paid"))
@@ -87,7 +103,7 @@ def test_a_lost_answer_is_not_known_and_asked_for_again_under_the_same_key(reade
     bank.wait_registered()
     reader.page.reload()
     reader.button("Check again").click()
-    reader.sees(re.compile("3 INR: done, once"))
+    reader.sees(re.compile("3.00 INR: done, once"))
     assert float(rest.balance("Delhi/1002")) == before + 3
 
 

@@ -201,6 +201,19 @@ def test_the_end_is_recorded_once_all_have_acked() -> None:
     assert desk.restarted().ask(Inquiry(txn_of(1), id_of(1)), from_branch("Delhi")) == Commit(txn_of(1), id_of(1), 1)
 
 
+def test_the_end_says_when_the_decision_was_on_disk() -> None:
+    """For who watches: after the request. After a restart nobody knows."""
+    for desk, forced_us in ((decided(), 400), (decided().restarted(), -1)):
+        desk.joined(["Mumbai", "Delhi"])
+        desk.machine.forced(desk.clock.now().mono_us + 400)
+        desk.machine.forced(desk.clock.now().mono_us + 9_999)  # of a later turn
+        ack_of(desk, "Mumbai")
+        ack_of(desk, "Delhi")
+        desk.tick()
+        assert isinstance(desk.last, Ended)
+        assert [ending.forced_us for ending in desk.last.endings] == [forced_us]
+
+
 def test_after_a_restart_decisions_are_sent_again() -> None:
     """P5: from the record, as branches register; the client that asks again joins and is told."""
     desk = decided().restarted()

@@ -16,10 +16,21 @@ from tests.unit.protocol_support import (
     transfer,
     txn_of,
 )
+from zbank.errors import InvalidInput
 from zbank.protocol import inquiry
 from zbank.protocol.inquiry import ASK_OTHERS_AFTER_US, INQUIRE_AFTER_US, INQUIRE_EVERY_US
 from zbank.protocol.machine import Effect
-from zbank.protocol.messages import Commit, Inquiry, Registered, StatusInfo
+from zbank.protocol.messages import (
+    Commit,
+    Fault,
+    Inquired,
+    InquireNow,
+    Inquiry,
+    Registered,
+    StatusInfo,
+    Txn,
+    parse_txn,
+)
 
 TXN = txn_of(1)
 ASK = Inquiry(TXN, id_of(1))
@@ -127,3 +138,35 @@ def test_jumps_of_the_wall_clock_do_not_age_anything() -> None:
     desk = in_doubt()
     desk.clock.advance(0, wall_us=3600 * SECOND_US)
     assert desk.tick(1) == []
+
+
+def test_asked_by_hand_it_asks_at_once() -> None:
+    """P8, out of turn: the coordinator, and while that is away the others too; nothing is written down."""
+    desk = in_doubt()
+    rows = len(desk.lines)
+    *asks, told = desk.send(InquireNow(TXN, id_of(1)))
+    assert asked(asks) == [("coordinator", ASK)]
+    assert told.message == Inquired(id_of(1), ("coordinator",))
+    desk.machine.peer_down("coordinator")
+    *asks, told = desk.send(InquireNow(TXN, id_of(1)))
+    assert [to for to, _ in asked(asks)] == ["coordinator", "Delhi", "Pune"]
+    assert told.message == Inquired(id_of(1), ("coordinator", "Delhi", "Pune"))
+    assert len(desk.lines) == rows
+
+
+@pytest.mark.parametrize("message", [InquireNow(txn_of(2), id_of(1)), InquireNow(TXN, id_of(2))])
+def test_asked_by_hand_about_what_it_does_not_hold(message: InquireNow) -> None:
+    (told,) = in_doubt().send(message)
+    assert isinstance(told.message, Fault)
+    assert told.message.code == "not_in_doubt"
+
+
+def test_a_txn_as_text_and_back() -> None:
+    for txn in (TXN, Txn("co-ordinator-2", 3, 17), Txn("c", 0, 0)):
+        assert parse_txn(str(txn)) == txn
+
+
+@pytest.mark.parametrize("text", ["", "c", "c-1", "-1-2", "c-1-x", "c--1-2-", "c-1-" + "9" * 19, "c" * 65 + "-1-1", "c-²-1"])
+def test_what_is_no_txn(text: str) -> None:
+    with pytest.raises(InvalidInput, match="no two-phase commit"):
+        parse_txn(text)

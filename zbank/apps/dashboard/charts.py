@@ -44,7 +44,7 @@ def rate_chart(points: Sequence[Point], branches: Sequence[str]) -> None:
         .encode(
             x=alt.X("time:T", title=None, axis=alt.Axis(format=TIME, tickCount=5, grid=False)),
             y=alt.Y("per_second:Q", title=None, axis=alt.Axis(tickCount=5), scale=_from_zero(rows, "per_second")),
-            color=alt.Color("branch:N", title=None, sort=list(branches), legend=alt.Legend(orient="top", columns=4)),
+            color=alt.Color("branch:N", title=None, sort=list(branches), legend=alt.Legend(orient="top", columns=3)),
             tooltip=["branch:N", alt.Tooltip("per_second:Q", title="per second"), alt.Tooltip("time:T", format=TIME)],
         ),
         "chart-rate",
@@ -109,7 +109,11 @@ def phases_chart(bars: Sequence[dict[str, Any]], rows: Sequence[str], forced_ms:
         x=x,
         x2="end:Q",
         color=alt.Color(
-            "phase:N", title=None, sort=PHASES, scale=alt.Scale(domain=PHASES), legend=alt.Legend(orient="top")
+            "phase:N",
+            title=None,
+            sort=PHASES,
+            scale=alt.Scale(domain=PHASES),
+            legend=alt.Legend(orient="top", columns=2),
         ),
         tooltip=[
             "row:N",

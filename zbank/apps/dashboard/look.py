@@ -42,8 +42,10 @@ CSS = """
 .z-good { background: #1f9d61; } .z-bad { background: #d23b3b; } .z-wait { background: #d98a14; }
 .z-empty { text-align: center; padding: 2.2rem 1rem; color: light-dark(#56637a, #a9b7cc); }
 .z-empty b { display: block; font-size: 1.1rem; color: light-dark(#12203a, #e6ecf6); margin-bottom: 0.3rem; }
-.z-pairs { margin: 0 !important; padding: 0 !important; display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.2rem; font-size: 0.97rem; }
-.z-pairs dt { color: light-dark(#56637a, #a9b7cc); } .z-pairs dd, .z-pairs dt { margin: 0 !important; padding: 0; overflow-wrap: anywhere; }
+.z-pairs { margin: 0 !important; padding: 0 !important; display: grid; grid-template-columns: max-content 1fr;
+  gap: 0.3rem 1.2rem; font-size: 0.97rem; }
+.z-pairs dt { margin: 0 !important; color: light-dark(#56637a, #a9b7cc); }
+.z-pairs dd { margin: 0 !important; padding: 0; overflow-wrap: anywhere; }
 .z-big { font-size: 1.9rem; font-weight: 700; line-height: 1.3; overflow-wrap: anywhere; }
 .z-mono { font-family: "Source Code Pro", monospace; font-size: 0.88rem; }
 .z-told { border-left: 3px solid light-dark(#c9d5e8, #33435c); padding: 0.1rem 0 0.1rem 0.8rem; margin: 0 0 0.75rem; }

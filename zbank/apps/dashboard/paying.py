@@ -81,6 +81,19 @@ class Payment:
         else:
             self._take(done.value)
 
+    def cancel(self, rest: Rest) -> None:
+        """Make sure that it never happens, if it has not yet. Raises SignInNeeded; all else becomes the state."""
+        if self.state != UNKNOWN:
+            return
+        try:
+            self._take(rest.do("POST", "v1", "transfers", "by-key", "cancel", query={"key": self.key}).value)
+        except AnswerLost as lost:
+            self.text = lost.text
+        except SignInNeeded:
+            raise
+        except Refused as refused:  # it was refused long ago, for another reason
+            self.state, self.text = REFUSED, refused.text
+
     def look_up(self, rest: Rest) -> None:
         """What became of a payment of which only the key is left. Raises what `Rest.get` raises, but for not found."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ READ_LIMIT_S = 8.0
 PAY_LIMIT_S = 12.0  #: the bank itself says "not known yet" before that
 
 Json = Any
+Query = Mapping[str, str | int | None]
 
 
 class DashboardError(Exception):
@@ -72,12 +74,12 @@ class Rest:
         _raise_refusal(response)
         return response.text, response.headers.get("X-Next-Cursor", "")
 
-    def do(self, method: str, *path: str, body: Json = None, key: str = "") -> Done:
+    def do(self, method: str, *path: str, body: Json = None, key: str = "", query: Query | None = None) -> Done:
         """Ask for something to be done, once for one key. Raises Refused and SignInNeeded when it was not done, AnswerLost
         when that is not known."""
         headers = {"Idempotency-Key": key} if key else {}
         try:
-            response = self._send(method, path, body=body, headers=headers, limit_s=PAY_LIMIT_S)
+            response = self._send(method, path, query=query, body=body, headers=headers, limit_s=PAY_LIMIT_S)
         except BridgeDown as error:
             raise AnswerLost(error.text) from error
         if response.status_code >= 500:
@@ -90,7 +92,7 @@ class Rest:
         method: str,
         path: tuple[str, ...],
         *,
-        query: dict[str, str | int | None] | None = None,
+        query: Query | None = None,
         body: Json = None,
         headers: dict[str, str] | None = None,
         limit_s: float = READ_LIMIT_S,

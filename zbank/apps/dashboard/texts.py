@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from zbank.domain.money import currency
+
 AMOUNT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 ACCOUNT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}/[A-Za-z0-9][A-Za-z0-9._-]{0,33}")
+GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?:\.[0-9]*)?")  #: by thousands, or by lakhs: 1,00,000
 UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&\"'])")
@@ -26,23 +29,30 @@ def money(amount: str | None, currency: str | None = "") -> str:
     return f"{Decimal(amount):,} {currency or ''}".strip().replace("-", "−")
 
 
-def parse_amount(text: str) -> str:
-    """Decimal text of what a person typed: `1,250.5` → `1250.5`. Raises ValueError with what is wrong."""
-    found = text.strip().replace(",", "").replace(" ", "").replace("_", "")
+def parse_amount(text: str, code: str) -> str:
+    """Decimal text of what a person typed, in the currency `code`: `1,250.5` → `1250.50`. Raises ValueError."""
+    found = text.strip().replace(" ", "")
+    if "," in found:
+        if GROUPED.fullmatch(found) is None:  # 12,50 may mean twelve and a half: nobody guesses with money
+            raise ValueError(f"“{text.strip()}” can be read in two ways: write 1250.50 or 1,250.50.")
+        found = found.replace(",", "")
     if not found:
         raise ValueError("Give an amount.")
     if AMOUNT.fullmatch(found) is None:
         raise ValueError(f"“{text.strip()}” is no amount: write digits with a point, as in 50.00.")
     if Decimal(found) == 0:
         raise ValueError("The amount is zero.")
-    return found
+    decimals = currency(code).exponent
+    if len(found.partition(".")[2]) > decimals:
+        raise ValueError(f"“{text.strip()}” is too precise: {code} has {count(decimals, 'decimal')}.")
+    return f"{Decimal(found):.{decimals}f}"
 
 
-def parse_signed(text: str) -> str:
+def parse_signed(text: str, code: str) -> str:
     """The same with a sign: `-30`, `+20.00`, `20`. Raises ValueError."""
     found = text.strip().replace("−", "-")
     sign = "-" if found.startswith("-") else ""
-    return sign + parse_amount(found.removeprefix("-").removeprefix("+"))
+    return sign + parse_amount(found.removeprefix("-").removeprefix("+"), code)
 
 
 def parse_account(text: str | None, what: str = "account") -> str:
@@ -58,9 +68,10 @@ def parse_account(text: str | None, what: str = "account") -> str:
 def decimal_or_none(text: str) -> Decimal | None:
     """A signed amount as a person types it; None while it is none."""
     try:
-        return Decimal(parse_signed(text))
-    except (ValueError, InvalidOperation):
+        found = Decimal(text.strip().replace("−", "-").replace(",", ""))
+    except InvalidOperation:
         return None
+    return found if found.is_finite() else None
 
 
 def clock_time(text: str | None) -> str:

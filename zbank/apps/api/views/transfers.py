@@ -100,22 +100,38 @@ def _shown(ask: Ask, id: bytes) -> Reply:
     return Reply(view.to_json())
 
 
+CANCELLED = (
+    Answer(200, "It was committed, or is aborted now: `status` says which.", TransferShown),
+    Answer(202, "Not over, or not known: ask again.", TransferShown, ("Location",)),
+)
+
+
 @routes.add(
-    "POST",
-    "/v1/transfers/<id>/cancel",
-    act=PAY,
-    answers=[
-        Answer(200, "It was committed, or is aborted now: `status` says which.", TransferShown),
-        Answer(202, "Not over, or not known: ask again.", TransferShown, ("Location",)),
-    ],
-    problems=["idempotency_conflict"],
+    "POST", "/v1/transfers/<id>/cancel", act=PAY, answers=CANCELLED, problems=["idempotency_conflict"]
 )
 def cancel_transfer(ask: Ask, id: str) -> Reply:
     """Make sure that a transfer never happens, if it has not yet. The id in the path is its key: ask again as you like."""
-    result = ask.bank.cancel(parse_id(id))
+    return _cancelled(ask, parse_id(id))
+
+
+@routes.add(
+    "POST",
+    "/v1/transfers/by-key/cancel",
+    act=PAY,
+    answers=CANCELLED,
+    problems=["idempotency_conflict"],
+    query=KeyQuery,
+)
+def cancel_transfer_by_key(ask: Ask) -> Reply:
+    """The same for the transfer that you asked for with an Idempotency-Key, whether or not that request ever arrived."""
+    return _cancelled(ask, id_from_key(ask.query.key, ask.principal.caller))
+
+
+def _cancelled(ask: Ask, id: bytes) -> Reply:
+    result = ask.bank.cancel(id)
     if result.status in (COMMITTED, ABORTED):
         if result.refusal is not None and result.refusal.code != "cancelled":
             raise problem_of_refusal(result)
         return Reply(result.to_json())
     assert result.status in (PENDING, UNKNOWN)
-    return Reply(result.to_json(), 202, {"Location": f"/v1/transfers/{id}"})
+    return Reply(result.to_json(), 202, {"Location": f"/v1/transfers/{result.id}"})

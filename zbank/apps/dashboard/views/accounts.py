@@ -12,7 +12,7 @@ from zbank.apps.dashboard.texts import count, money, parse_amount, plain
 from zbank.apps.dashboard.views import account, site
 from zbank.apps.dashboard.views.overview import by_currency, sums
 from zbank.apps.dashboard.views.pager import Pager
-from zbank.apps.dashboard.views.pay_once import is_customers
+from zbank.apps.dashboard.views.pay_once import currency_of, is_customers
 from zbank.ids import new_key
 
 PAGE = 50
@@ -49,9 +49,14 @@ def _summary() -> None:
 def _filters() -> tuple[str, str, str]:
     left, middle, right = st.columns([5, 3, 2])
     search = left.text_input(
-        "Search", key="accounts-search", placeholder="Owner, or the beginning of the number", icon=":material/search:",
-        type="search", live="400ms", max_chars=100,
-    )  # fmt: skip
+        "Search",
+        key="accounts-search",
+        placeholder="Owner, or the beginning of the number",
+        icon=":material/search:",
+        type="search",
+        live="400ms",
+        max_chars=100,
+    )
     names = [branch["name"] for branch in session.branches()]
     branch = middle.selectbox("Branch", [ALL, *names], key="accounts-branch")
     status = right.selectbox("State", list(STATUSES), format_func=lambda one: STATUSES[one], key="accounts-status")
@@ -122,8 +127,8 @@ def open_account() -> None:
     if number.strip():
         body["number"] = number.strip()
     try:
-        if limit.strip() and limit.strip().strip("0.") != "":
-            body["overdraft_limit"] = parse_amount(limit)
+        if limit.strip().strip("0."):
+            body["overdraft_limit"] = parse_amount(limit, currency_of(branch))
         opened = session.rest().do("POST", "v1", "branches", branch, "accounts", body=body, key=key).value
     except ValueError as error:
         st.error(plain(str(error)))

@@ -8,7 +8,7 @@ import streamlit as st
 
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.paying import DONE, FORM, OVER, REFUSED, REVIEW, SENDING, UNKNOWN, Payment
-from zbank.apps.dashboard.rest import Json, Refused
+from zbank.apps.dashboard.rest import DashboardError, Json, Refused, SignInNeeded
 from zbank.apps.dashboard.texts import clock_time, plain
 from zbank.apps.dashboard.views import site
 
@@ -78,7 +78,9 @@ def outcome(form: str, payment: Payment, again: str, fields: tuple[str, ...]) ->
                 "Checking again is safe: the key is the same, so it is never paid twice.",
                 icon=":material/help:",
             )
-            st.button("Check again", key=f"{form}-check", type="primary", on_click=_check, args=(payment,))
+            with st.container(horizontal=True):
+                st.button("Check again", key=f"{form}-check", type="primary", on_click=_check, args=(payment,))
+                st.button("Cancel it", key=f"{form}-cancel", on_click=_cancel, args=(payment,))
         _details(payment.transfer, payment)
         if payment.state in OVER:
             st.button(again, key=f"{form}-again", on_click=_again, args=(form, payment, fields))
@@ -90,6 +92,11 @@ def _check(payment: Payment) -> None:
     else:
         with session.guarded():
             payment.look_up(session.rest())
+
+
+def _cancel(payment: Payment) -> None:
+    with session.guarded():
+        payment.cancel(session.rest())
 
 
 def _again(form: str, payment: Payment, fields: tuple[str, ...]) -> None:
@@ -111,9 +118,9 @@ def _details(transfer: Json | None, payment: Payment) -> None:
         site.link("transfers", "See how it went", icon=":material/timeline:", id=transfer["id"])
 
 
-def account_box(label: str, key: str, *, own: bool, start: str | None = None, help: str | None = None) -> str | None:
-    """A list of accounts from which to choose, or into which to type any other. `own`: a customer's own only."""
-    names = account_names(own=own)
+def account_box(label: str, key: str, *, start: str | None = None) -> str | None:
+    """A list of accounts from which to choose (a customer's: the own ones), or into which to type any other."""
+    names = account_names()
     if start and key not in st.session_state:
         st.session_state[key] = start
     current = st.session_state.get(key)
@@ -127,16 +134,12 @@ def account_box(label: str, key: str, *, own: bool, start: str | None = None, he
         format_func=lambda name: names.get(name, name),
         placeholder="Choose, or type as in Mumbai/1001",
         accept_new_options=True,
-        help=help,
     )
     return found
 
 
-def account_names(*, own: bool) -> dict[str, str]:
+def account_names() -> dict[str, str]:
     """Accounts to choose from, each with its owner's name."""
-    caller = session.caller()
-    if caller.role == "customer" and not own:
-        return {}  # what others have is not shown to a customer
     kept = st.session_state.get("account_names")
     if kept is None:
         found = session.rest().get("v1", "accounts", limit=OPTIONS, status="open")["accounts"]
@@ -177,9 +180,10 @@ def review_button(form: str, payment: Payment, check: Callable[[], None]) -> Non
     def clicked() -> None:
         st.session_state.pop(f"{form}-wrong", None)
         try:
-            with session.guarded():
-                check()
-        except ValueError as error:
+            check()
+        except SignInNeeded:
+            st.session_state.pop("caller", None)
+        except (ValueError, DashboardError) as error:
             st.session_state[f"{form}-wrong"] = str(error)
 
     is_open = payment.state in (FORM, REVIEW)

@@ -24,11 +24,15 @@ def page() -> None:
     with left, look.card("teller"):
         wanted = st.query_params.get("do", "deposit").capitalize()
         what = st.segmented_control(
-            "What", [DEPOSIT, WITHDRAW], default=wanted if wanted in (DEPOSIT, WITHDRAW) else DEPOSIT, required=True,
-            key="teller-what", label_visibility="collapsed",
-        )  # fmt: skip
+            "What",
+            [DEPOSIT, WITHDRAW],
+            default=wanted if wanted in (DEPOSIT, WITHDRAW) else DEPOSIT,
+            required=True,
+            key="teller-what",
+            label_visibility="collapsed",
+        )
         with st.form(FORM, border=False):
-            pay_once.account_box("Account", "teller-account", own=True, start=st.query_params.get("account"))
+            pay_once.account_box("Account", "teller-account", start=st.query_params.get("account"))
             st.text_input("Amount", key="teller-amount", placeholder="100.00", max_chars=24)
             st.text_input("Memo", key="teller-memo", max_chars=140, placeholder="What it is for (may be empty)")
             pay_once.review_button(FORM, payment, lambda: _check(payment, what == DEPOSIT))
@@ -40,8 +44,8 @@ def _check(payment: Payment, is_deposit: bool) -> None:
     """Read the form; raises ValueError with what is wrong."""
     state = st.session_state
     account = parse_account(state["teller-account"])
-    amount = parse_amount(state["teller-amount"])
     currency = pay_once.currency_of(account)
+    amount = parse_amount(state["teller-amount"], currency)
     shown = [
         ("Pay in to" if is_deposit else "Pay out from", pay_once.owner_of(account)),
         ("Memo", state["teller-memo"] or "–"),

@@ -50,13 +50,10 @@ def _is_under_way(found: Json) -> bool:
 
 def _show(found: Json) -> None:
     with look.card("head"):
-        badge, text = st.columns([1, 5], vertical_alignment="center")
-        with badge:
+        with st.container(horizontal=True, vertical_alignment="center"):
             look.state_badge(found["status"])
-        with text:
-            look.big(
-                f"{money(found['amount'], found['currency'])}   {route(found)}" if found["amount"] else route(found)
-            )
+            amount = money(found["amount"], found["currency"])
+            look.big(f"{amount}, {route(found)}" if found["amount"] else route(found))
         if found["refusal"]:
             st.error(plain(f"Refused: {found['refusal']['detail']}"), icon=":material/block:")
         elif found["reason"]:

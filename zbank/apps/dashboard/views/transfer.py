@@ -9,6 +9,7 @@ import streamlit as st
 from zbank.apps.dashboard import look
 from zbank.apps.dashboard.paying import FORM as EMPTY
 from zbank.apps.dashboard.paying import REVIEW, Payment
+from zbank.apps.dashboard.rest import DashboardError
 from zbank.apps.dashboard.texts import decimal_or_none, money, parse_account, parse_amount, parse_signed, plain
 from zbank.apps.dashboard.views import pay_once
 
@@ -40,8 +41,8 @@ def page() -> None:
 
 def _one_to_one(payment: Payment) -> None:
     with st.form(FORM, border=False):
-        pay_once.account_box("From", "transfer-from", own=True, start=st.query_params.get("from"))
-        pay_once.account_box("To", "transfer-to", own=False, start=st.query_params.get("to"))
+        pay_once.account_box("From", "transfer-from", start=st.query_params.get("from"))
+        pay_once.account_box("To", "transfer-to", start=st.query_params.get("to"))
         st.text_input("Amount", key="transfer-amount", placeholder="50.00", max_chars=24)
         st.text_input("Memo", key="transfer-memo", max_chars=140, placeholder="What it is for (may be empty)")
         pay_once.review_button(FORM, payment, lambda: _check_one(payment))
@@ -54,8 +55,8 @@ def _check_one(payment: Payment) -> None:
     target = parse_account(state["transfer-to"], "account that is paid")
     if source == target:
         raise ValueError(f"Both sides are {source}: choose two accounts.")
-    amount = parse_amount(state["transfer-amount"])
     currency = pay_once.currency_of(source)
+    amount = parse_amount(state["transfer-amount"], currency)
     between = source.partition("/")[0] != target.partition("/")[0]
     shown = [
         ("From", pay_once.owner_of(source)),
@@ -77,14 +78,14 @@ def _several(payment: Payment) -> None:
     for n in range(count):
         account, place = st.columns([3, 2])
         with account:
-            pay_once.account_box(f"Account {n + 1}", f"leg-account-{n}", own=False)
+            pay_once.account_box(f"Account {n + 1}", f"leg-account-{n}")
         place.text_input(
             f"Amount {n + 1}", key=f"leg-amount-{n}", placeholder="-30.00" if n == 0 else "15.00", max_chars=24
         )
     st.text_input("Memo", key="legs-memo", max_chars=140, placeholder="What it is for (may be empty)")
     legs = _legs(count)
     total = sum((decimal_or_none(text) or Decimal() for _, text in legs), Decimal())
-    st.markdown(f"Sum **{plain(money(str(total)))}**" + (": ready." if total == 0 and legs else ": it has to be 0."))
+    st.markdown(f"Sum **{plain(money(str(total)))}**" + (": it has to be 0." if total else ": ready." if legs else "."))
     more, review = st.columns(2)
     if count < MAX_LEGS:
         more.button("One account more", icon=":material/add:", key="legs-more", on_click=_more, width="stretch")
@@ -92,7 +93,7 @@ def _several(payment: Payment) -> None:
     if review.button("Review", type="primary", key="legs-review", disabled=not is_open, width="stretch"):
         try:
             _check_legs(payment, count)
-        except ValueError as error:
+        except (ValueError, DashboardError) as error:
             st.error(plain(str(error)), icon=":material/edit:")
         else:
             st.rerun()
@@ -111,11 +112,11 @@ def _legs(count: int) -> list[tuple[str, str]]:
 
 def _check_legs(payment: Payment, count: int) -> None:
     """Read the lines; raises ValueError with what is wrong."""
-    legs = []
+    legs: list[dict[str, str]] = []
     for account, amount in _legs(count):
         name = parse_account(account)
         try:
-            legs.append({"account": name, "amount": parse_signed(amount)})
+            legs.append({"account": name, "amount": parse_signed(amount, pay_once.currency_of(name))})
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if len(legs) < 2:
