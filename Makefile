@@ -8,19 +8,33 @@ PIP_FLAGS = --quiet --disable-pip-version-check --config-settings editable_mode=
 MINUTES ?= 5
 BENCH ?= --work transfer --in-flight 256 --seconds 10
 
-.PHONY: help run test test-long sim sim-long fuzz berka bench clean
+CHROMIUM = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+
+.PHONY: help run test test-ui browser screenshots test-long sim sim-long fuzz berka bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/installed  ## start the demo cluster (Ctrl-C stops it)
 	@exec .venv/bin/python run_cluster.py $(ARGS)
 
-test: .venv/installed-dev  ## lint, types and all tests
+test: .venv/installed-dev browser  ## lint, types and all tests
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
 	.venv/bin/python -m tests.simulation
+
+test-ui: .venv/installed-dev browser  ## the dashboard alone, in a real browser
+	@$(CHROMIUM)
+	CI=true .venv/bin/python -m pytest tests/ui tests/unit/test_dashboard_parts.py tests/unit/test_dashboard_paying.py
+
+browser:  ## install Chromium for the tests of the dashboard, where this may be done
+	@$(CHROMIUM) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu fonts-liberation; } || \
+	    echo "no Chromium here, so the tests in a browser are left out: install it (as root: apt-get install chromium)" >&2
+
+screenshots: .venv/installed-dev browser  ## take the pictures of docs/ anew
+	.venv/bin/python docs/screenshots.py
 
 test-long: .venv/installed-dev  ## the longer variants: more seeds, more kills
 	ZBANK_RANDOM_TESTS=1 .venv/bin/python -m pytest -m "long or not long" tests/unit tests/fuzz tests/storage

@@ -9,13 +9,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.cluster import Cluster, free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "run_cluster.py"
@@ -237,10 +238,33 @@ def test_a_wrong_config_is_one_line(stage: Cluster, runs: list[Launcher]) -> Non
     )
 
 
-def test_parts_that_this_build_lacks_are_reported(stage: Cluster, runs: list[Launcher]) -> None:
-    stage.config.write_text(stage.config.read_text() + "\n[dashboard]\nport = 1\n")
+def test_the_bridge_and_the_dashboard_are_started_and_come_back(stage: Cluster, runs: list[Launcher]) -> None:
+    rest, pages = free_ports(1), free_ports(1)
+    stage.config.write_text(stage.config.read_text() + f"\n[rest]\nport = {rest}\n\n[dashboard]\nport = {pages}\n")
     runs.append(launcher := Launcher(stage))
+    launcher.wait_for(OPEN, 60.0)
+    assert f"In a browser: http://127.0.0.1:{pages} shows the bank" in launcher.output
+    found = re.search(rf"│ dashboard +│ +│ http://127.0.0.1:{pages} +│ (\d+) +│", launcher.output)
+    assert found is not None, launcher.output
+    os.kill(int(found[1]), signal.SIGKILL)
+    launcher.wait_for("dashboard is started again")
+    url = f"http://127.0.0.1:{pages}/_stcore/health"
+
+    def is_back() -> bool:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return True
+        return False
+
+    wait_until(is_back, 60.0, "the dashboard is back")
+    assert launcher.stop() == 0
+    assert not is_back()
+
+
+def test_without_bridge_and_dashboard(stage: Cluster, runs: list[Launcher]) -> None:
+    stage.config.write_text(stage.config.read_text() + "\n[rest]\nport = 1\n\n[dashboard]\nport = 2\n")
+    runs.append(launcher := Launcher(stage, "--no-rest", "--no-dashboard"))
     launcher.wait_for(OPEN)
+    assert "In a browser" not in launcher.output
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "x", "1.5", "1001", "9" * 30])
