@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.rest import Rest
 
 
 @pytest.fixture
@@ -30,3 +32,22 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture(scope="module")
+def rest(shared_cluster: Cluster) -> Iterator[Rest]:
+    """A bridge in front of it."""
+    bridge = Rest(shared_cluster, "--rate-limit", "0")
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def account(rest: Rest, request: pytest.FixtureRequest) -> str:
+    """A new account at Mumbai with 100.00."""
+    key = re.sub(r"[^!-~]", "", request.node.name)
+    opened = rest.post("/v1/branches/Mumbai/accounts", {"owner": "Asha"}, key=f"open {key}".replace(" ", "-"))
+    assert opened.status == 201
+    name = str(opened.json["account"])
+    assert rest.post("/v1/deposits", {"account": name, "amount": "100"}, key=f"fill-{key}").status == 201
+    return name

@@ -155,7 +155,7 @@ def test_every_command_is_told() -> None:
     assert [name for name in main.commands if not re.search(rf"\bzbank {name}\b", told)] == []
 
 
-@pytest.mark.parametrize("text", ["zbank dashboard", "zbank transfer --sideways a b 1", "zbank balance", "make nothing"])
+@pytest.mark.parametrize("text", ["zbank promote", "zbank transfer --sideways a b 1", "zbank balance", "make nothing"])
 def test_the_checks_catch_what_is_wrong(text: str) -> None:
     words = shlex.split(text)
     check = check_whole_command if words[0] == "zbank" else check_make

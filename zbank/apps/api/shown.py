@@ -206,9 +206,9 @@ _MORE = {
     "timeline": [
         {"phase": "prepare", "actor": "Delhi", "start_ms": 0.0, "end_ms": 1.943},
         {"phase": "prepare", "actor": "Mumbai", "start_ms": 0.0, "end_ms": 2.276},
-        {"phase": "decide", "actor": "coordinator", "start_ms": 2.276, "end_ms": 2.276},
-        {"phase": "apply", "actor": "Delhi", "start_ms": 2.276, "end_ms": 3.744},
-        {"phase": "apply", "actor": "Mumbai", "start_ms": 2.276, "end_ms": 4.196},
+        {"phase": "decide", "actor": "coordinator", "start_ms": 2.276, "end_ms": 2.703},
+        {"phase": "apply", "actor": "Delhi", "start_ms": 2.703, "end_ms": 3.744},
+        {"phase": "apply", "actor": "Mumbai", "start_ms": 2.703, "end_ms": 4.196},
     ],
     "memo": "rent June",
     "effective_on": None,
