@@ -34,6 +34,80 @@ def test_open_an_account_and_pay_in(reader: Reader, rest: Rest) -> None:
     assert rest.balance("Delhi/7001") == "1250.50"
 
 
+def test_what_others_wrote_is_text_and_asks_no_host(reader: Reader, rest: Rest) -> None:
+    """An owner's name, a memo: no HTML, no Markdown, no picture from somewhere (the fixture looks at all requests)."""
+    nasty = "![x](http://192.0.2.1/x.png)<img src=//192.0.2.1>"
+    opened = rest.post("/v1/branches/Mumbai/accounts", {"owner": nasty, "number": "nasty"}, key="nasty-1")
+    assert opened.status == 201
+    paid = rest.post("/v1/deposits", {"account": "Mumbai/nasty", "amount": "1", "memo": nasty}, key="nasty-2")
+    for path, heading in (
+        ("accounts?account=Mumbai/nasty", nasty),
+        (f"transfers?id={paid.json['id']}", "Transfer"),
+        ("transfers", "Transfers"),
+        ("overview", "Overview"),
+    ):
+        reader.open(path, heading)
+        reader.page.wait_for_timeout(1500)
+    assert reader.page.locator("img[src*='192.0.2.1']").count() == 0
+
+
+PAGES = {
+    "overview": "Overview",
+    "accounts": "Accounts",
+    "accounts?account=Mumbai/1001": "Demo",
+    "transfers": "Transfers",
+    "operations": "Operations",
+    "teller": "Teller",
+    "transfer": "New transfer",
+}
+
+
+def test_on_a_phone_nothing_stands_out(reader: Reader, rest: Rest) -> None:
+    id = rest.pay("1.00", "on-a-phone").json["id"]
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    for path, heading in {**PAGES, f"transfers?id={id}": "Transfer"}.items():
+        reader.open(path, heading)
+        reader.page.wait_for_timeout(1000)
+        wide = reader.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert wide <= 390, path
+        right = reader.page.get_by_role("heading", level=1).bounding_box()
+        assert right is not None
+        assert right["x"] >= 0
+
+
+def test_what_moves_leaves_alone_what_is_typed(reader: Reader, rest: Rest) -> None:
+    reader.open("overview", "Overview")
+    reader.page.get_by_text("Connection").click()
+    field = reader.page.get_by_label("Address of the REST bridge")
+    field.fill("http://half.a")
+    money = reader.page.locator("[data-testid=stMetric]", has_text="Customers' money")
+    for n in range(3):
+        before = money.inner_text()
+        assert rest.post("/v1/deposits", {"account": "Delhi/1002", "amount": "1"}, key=f"typed-{n}").status == 201
+        expect(money).not_to_have_text(before, use_inner_text=True)
+    expect(field).to_have_value("http://half.a")
+
+
+def test_by_keyboard_alone(reader: Reader, rest: Rest) -> None:
+    before = float(rest.balance("Mumbai/1002"))
+    reader.open("teller?account=Mumbai/1002", "Teller")
+    reader.page.get_by_label("Amount", exact=True).focus()
+    keyboard = reader.page.keyboard
+    keyboard.type("4.50")
+    keyboard.press("Tab")
+    keyboard.type("typed")
+    keyboard.press("Tab")
+    keyboard.press("Enter")
+    expect(reader.button("Pay now")).to_be_visible()
+    for _ in range(12):
+        if reader.page.evaluate("() => document.activeElement.innerText") == "Pay now":
+            break
+        keyboard.press("Tab")
+    keyboard.press("Enter")
+    reader.sees(re.compile("4.50 INR: done, once"))
+    assert float(rest.balance("Mumbai/1002")) == before + 4.5
+
+
 def test_a_transfer_between_branches_with_its_timeline(reader: Reader, rest: Rest) -> None:
     before = float(rest.balance("Delhi/1002"))
     reader.open("transfer", "New transfer")
@@ -120,3 +194,14 @@ def test_a_branch_that_dies_is_seen_and_so_is_its_return(reader: Reader, bank: C
     bank.wait_registered()
     reader.page.get_by_role("link", name="Overview").click()
     reader.sees("2 of 2")
+
+
+def test_a_bridge_that_dies_is_said_and_its_return_is_noticed(reader: Reader, rest: Rest) -> None:
+    reader.open("overview", "Overview")
+    rest.process.kill()
+    rest.process.wait(10)
+    reader.sees(re.compile("There is no bridge at"))
+    reader.page.goto(f"{reader.url}/transfer")
+    reader.at("No bank to show")
+    rest.start()
+    reader.at("New transfer")

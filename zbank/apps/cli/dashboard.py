@@ -14,7 +14,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8501
 DEFAULT_URL = "http://127.0.0.1:5000"
 HERE = ("localhost", "127.0.0.1", "[::1]")  #: what a browser on this machine calls this machine
-MISSING = "the dashboard needs packages that are not installed: pip install 'zbank[dashboard]'"
+MISSING = "the dashboard needs packages that are missing: pip install 'zbank[dashboard]', or run_cluster.py --no-dashboard"
 
 
 @click.command()

@@ -20,7 +20,14 @@ def _data(rows: Iterable[dict[str, Any]]) -> Any:
 
 
 def _draw(chart: Any, key: str) -> None:
-    st.altair_chart(chart.configure(background="transparent").configure_view(strokeWidth=0), width="stretch", key=key)
+    label = {"light": "#4a5872", "dark": "#a9b7cc"}[st.context.theme.type or "light"]  # Streamlit's own is too faint to read
+    drawn = (
+        chart.configure(background="transparent")
+        .configure_view(strokeWidth=0)
+        .configure_axis(labelColor=label, titleColor=label)
+        .configure_legend(labelColor=label, titleColor=label)
+    )
+    st.altair_chart(drawn, width="stretch", key=key)
 
 
 def _from_zero(rows: Sequence[dict[str, Any]], field: str) -> Any:

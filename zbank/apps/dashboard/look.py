@@ -10,6 +10,8 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from zbank.apps.dashboard.texts import plain
+
 ASSETS = Path(__file__).parent / "assets"
 
 Colour = Literal["gray", "green", "orange", "red"]
@@ -27,6 +29,7 @@ CSS = """
 [data-testid="stMetricLabel"] p { font-size: 0.9rem; color: light-dark(#4a5872, #a9b7cc); }
 [data-testid="stMetricValue"] { white-space: nowrap; }
 [data-testid="stMetricValue"] > div { overflow: visible; }
+[data-testid="stCaptionContainer"] p { color: light-dark(#4a5872, #a9b7cc); }
 [class*="st-key-card"] h3 { padding-top: 0; }
 .stFragment [data-stale="true"], [data-stale="true"] { opacity: 1 !important; }
 .z-table { overflow-x: auto; width: 100%; }
@@ -81,7 +84,7 @@ def heading(text: str) -> None:
 
 def title(text: str) -> None:
     """The heading of a page."""
-    st.title(text, anchor=False)
+    st.title(plain(text), anchor=False)
 
 
 def metric(
