@@ -209,8 +209,13 @@ class Client(MoneyClient, WatchClient, TokenClient):
         self._io.check_may_wait()
         if self._contact().role == BRANCH:
             return self._known_branches()
-        directory: Directory = self._read(THE_COORDINATOR, GetDirectory(), Directory, as_it_is)
-        return list(directory.branches)
+        return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().branches)
+
+    def currencies(self) -> dict[str, str]:
+        """The currency of each branch, by name: what was heard last, for it never changes."""
+        if not self._routes.directory:
+            return {info.name: info.currency for info in self.branches()}
+        return {name: info.currency for name, info in self._routes.directory.items()}
 
     def status(self) -> list[StatusInfo | ActorDown]:
         """How the coordinator and every branch do, asked now; who does not answer stands there as ActorDown."""

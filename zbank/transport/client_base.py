@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from zbank.transport.views import ActorDown
 T = TypeVar("T")
 
 SURVEY_S = 3.0  #: in a question to all actors, who has not answered after this counts as down
+SILENT_S = 0.5  #: instead, for who was silent a moment ago, or is not connected to the coordinator: others wait meanwhile
+TRY_AGAIN_S = 10.0  #: who was silent is given the whole time again after so long
 LONE_SURVEY_S = 1.0  #: so long a client of one branch tries the coordinator before it goes on without it
 
 
@@ -35,6 +38,7 @@ class ClientBase:
         self._timeout_us = given.timeout_us(timeout_s)
         self._caller = ""  #: in whose name it asks; "" = its own
         self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
+        self._silent: dict[str, float] = {}  #: by target that did not answer a survey: when it last was given the whole time
         self._io = ClientShell(endpoint, cluster, name)
         self._routes = self._io.core.routes
         self._finalizer = weakref.finalize(self, self._io.begin_close)
@@ -94,30 +98,50 @@ class ClientBase:
         """Ask the coordinator and every branch the same, at once; who does not answer stands there as ActorDown."""
         self._io.check_may_wait()
         self._contact()
-        limit_us = self._survey_us()
-        waits: list[tuple[str, str, str, Future[T]]] = []
+        waits: list[tuple[str, str, str, Callable[[], T]]] = []
         endpoint = self._routes.coordinator_endpoint
         if endpoint:
-            wait: Future[T] = self._ask(THE_COORDINATOR, message, accepts, as_it_is, limit_us)
-            waits.append((COORDINATOR, "", endpoint, wait))
+            asked = self._ask_patiently(THE_COORDINATOR, message, accepts)
+            waits.append((COORDINATOR, "", endpoint, asked))
         for info in self._known_branches():
-            wait = self._ask(info.name, message, accepts, as_it_is, limit_us)
-            waits.append((BRANCH, info.name, info.endpoint, wait))
+            asked = self._ask_patiently(info.name, message, accepts, is_up=info.up)
+            waits.append((BRANCH, info.name, info.endpoint, asked))
         found: list[T | ActorDown] = []
-        for role, name, where, wait in waits:
+        for role, name, where, asked in waits:
             try:
-                found.append(wait.result())
+                found.append(asked())
             except ZbankError as error:
                 found.append(ActorDown(role, name, where, str(error)))
         return found
+
+    def _ask_patiently(
+        self, target: str, message: AnyMessage, accepts: type[T], *, is_up: bool = True, most_s: float = SURVEY_S
+    ) -> Callable[[], T]:
+        """Ask now; what comes back waits for the answer, or raises. Who was silent just now is not waited for long again."""
+        asked_s = time.monotonic()
+        is_short = not is_up or asked_s - self._silent.get(target, -TRY_AGAIN_S) < TRY_AGAIN_S
+        limit_us = self._survey_us(min(SILENT_S, most_s) if is_short else most_s)
+        future: Future[T] = self._ask(target, message, accepts, as_it_is, limit_us)
+
+        def result() -> T:
+            try:
+                answer = future.result()
+            except ZbankError:
+                if not is_short:
+                    self._silent[target] = asked_s
+                raise
+            self._silent.pop(target, None)
+            return answer
+
+        return result
 
     def _known_branches(self) -> list[BranchInfo]:
         """The directory, freshly asked for; the last one when the coordinator is silent; else a lone branch itself."""
         self._io.check_may_wait()
         contact = self._contact()
-        limit_us = self._survey_us(LONE_SURVEY_S if contact.role == BRANCH else SURVEY_S)
+        most_s = LONE_SURVEY_S if contact.role == BRANCH else SURVEY_S
         try:
-            directory: Directory = self._ask(THE_COORDINATOR, GetDirectory(), Directory, as_it_is, limit_us).result()
+            directory = self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory, most_s=most_s)()
         except ZbankError:
             known = list(self._routes.directory.values())
             if not known and contact.role != BRANCH:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from zbank.domain.account import parse_account
@@ -12,7 +12,7 @@ from zbank.errors import NoAnswer, ZbankError
 from zbank.ids import format_id
 from zbank.protocol.messages import BRANCH, Cancel, GetTransfer, TransferInfo
 from zbank.transport import client_input as given
-from zbank.transport.client_base import LONE_SURVEY_S, ClientBase, as_it_is
+from zbank.transport.client_base import LONE_SURVEY_S, SURVEY_S, ClientBase
 from zbank.transport.client_input import Day, Id, Sides
 from zbank.transport.client_joins import join_cancels, join_transfers
 from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
@@ -199,20 +199,20 @@ class MoneyClient(ClientBase):
         """
         self._io.check_may_wait()
         id_16 = given.id_bytes(id)
-        names = [parse_account(account)[0]] if account else [info.name for info in self._known_branches()]
-        limit_us = self._survey_us()
-        asked = [self._ask(name, GetTransfer(id_16), TransferInfo, as_it_is, limit_us) for name in names]
+        names = {parse_account(account)[0]: True} if account else {info.name: info.up for info in self._known_branches()}
+        message = GetTransfer(id_16)
+        asked = [self._ask_patiently(name, message, TransferInfo, is_up=is_up) for name, is_up in names.items()]
         self._contact()
         silent: list[str] = []
         coordinator: TransferInfo | None = None
         if self._routes.coordinator_endpoint:
-            most_us = self._survey_us(LONE_SURVEY_S) if self._contact().role == BRANCH else limit_us
-            wait = self._ask(THE_COORDINATOR, GetTransfer(id_16), TransferInfo, as_it_is, most_us)
+            most_s = LONE_SURVEY_S if self._contact().role == BRANCH else SURVEY_S
+            wait = self._ask_patiently(THE_COORDINATOR, message, TransferInfo, most_s=most_s)
             coordinator = _info_or_none(wait, "the coordinator", silent)
         branches = [
             info
-            for name, future in zip(names, asked, strict=True)
-            if (info := _info_or_none(future, f"branch {name}", silent)) is not None
+            for name, told in zip(names, asked, strict=True)
+            if (info := _info_or_none(told, f"branch {name}", silent)) is not None
         ]
         if coordinator is None and not branches:
             raise NoAnswer(f"nobody answered about {format_id(id_16)}: no answer from {', '.join(silent)}")
@@ -246,9 +246,9 @@ def _ended(one: Future[TransferResult] | ZbankError) -> TransferResult | ZbankEr
         return error
 
 
-def _info_or_none(future: Future[TransferInfo], who: str, silent: list[str]) -> TransferInfo | None:
+def _info_or_none(told: Callable[[], TransferInfo], who: str, silent: list[str]) -> TransferInfo | None:
     try:
-        return future.result()
+        return told()
     except ZbankError as error:
         silent.append(f"{who} ({error})")
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import NamedTuple
@@ -97,7 +97,7 @@ class WatchClient(ClientBase):
                     return AccountList(found, f"{info.name}:{place}", missing)
                 message = ListAccounts(place, limit - len(found), search, status)
                 try:
-                    page: AccountsPage = self._ask(info.name, message, AccountsPage, as_it_is, self._survey_us()).result()
+                    page = self._ask_patiently(info.name, message, AccountsPage, is_up=info.up)()
                 except ZbankError as error:
                     missing.append(ActorDown(BRANCH, info.name, info.endpoint, str(error)))
                     break
@@ -147,21 +147,21 @@ class WatchClient(ClientBase):
         pages: dict[str, TransfersPage] = {}
         missing: list[ActorDown] = []
         endpoints = {info.name: info.endpoint for info in infos}
+        up = {info.name for info in infos if info.up}
         wanted = dict(cursors)
         for _ in range(MAX_ROUNDS):
-            asked: dict[str, Future[TransfersPage]] = {
-                name: self._ask(
+            asked: dict[str, Callable[[], TransfersPage]] = {
+                name: self._ask_patiently(
                     name,
                     ListTransfers("", status, True, from_us, until_us, after, limit),
                     TransfersPage,
-                    as_it_is,
-                    self._survey_us(),
+                    is_up=name in up,
                 )
                 for name, after in wanted.items()
             }
-            for name, future in asked.items():
+            for name, told in asked.items():
                 try:
-                    page = future.result()
+                    page = told()
                 except ZbankError as error:
                     missing.append(ActorDown(BRANCH, name, endpoints.get(name, ""), str(error)))
                     wanted.pop(name)

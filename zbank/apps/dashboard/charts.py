@@ -20,7 +20,9 @@ def _data(rows: Iterable[dict[str, Any]]) -> Any:
 
 
 def _draw(chart: Any, key: str) -> None:
-    label = {"light": "#4a5872", "dark": "#a9b7cc"}[st.context.theme.type or "light"]  # Streamlit's own is too faint to read
+    label = {"light": "#4a5872", "dark": "#a9b7cc"}[
+        st.context.theme.type or "light"
+    ]  # Streamlit's own is too faint to read
     drawn = (
         chart.configure(background="transparent")
         .configure_view(strokeWidth=0)

@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import streamlit as st
 
@@ -23,6 +24,7 @@ from zbank.clock import Clock
 URL_VARIABLE = "ZBANK_REST_URL"
 DEFAULT_URL = "http://127.0.0.1:5000"
 CALLER_S = 2.0  #: who asks is asked again after so long
+BRANCHES_S = 10.0  #: a new branch is seen after so long
 LOOK_S = 0.3  #: one look serves all who look within this
 WHAT_TO_DO = "Start the bank (make run), or give the address of its REST bridge in the side bar, under Connection."
 BANKS = 20  #: that one dashboard remembers the figures of
@@ -61,6 +63,8 @@ class Watch:
 
     def __init__(self, url: str, token: str) -> None:
         self._rest = Rest(url, token)
+        self._other = Rest(url, token)  #: to ask two things at once: a silent actor is waited for
+        self._pool = ThreadPoolExecutor(1, "zbank-watch")
         self._lock = threading.Lock()
         self._history = History()
         self._last: Look | None = None
@@ -71,8 +75,9 @@ class Watch:
         with self._lock:
             if self._last is not None and time.monotonic() - self._looked_s < LOOK_S:
                 return self._last
+            asked = self._pool.submit(self._other.get, "v1", "figures")
             cluster = self._rest.get("v1", "cluster")
-            figures = self._rest.get("v1", "figures")
+            figures = asked.result()
             self._looked_s = time.monotonic()
             self._history.add(sample_of(figures["actors"], self._looked_s, Clock().now().wall_us / 1e6))
             self._last = Look(cluster["name"], cluster["actors"], self._history)
@@ -146,9 +151,24 @@ def may(act: str) -> bool:
     return act in caller().may
 
 
-def branches() -> list[dict[str, Any]]:
-    """The branches of the bank, by name."""
-    return cast("list[dict[str, Any]]", rest().get("v1", "branches")["branches"])
+def _currencies_of_actors() -> dict[str, str]:
+    """What the branches themselves say. Raises Refused where this caller may not ask them all."""
+    return {actor["name"]: actor["currency"] for actor in watch().look().branches if actor["up"]}
+
+
+def currencies() -> dict[str, str]:
+    """The currency of each branch, by name. Neither changes, so while the coordinator is away what was heard last is good."""
+    kept = st.session_state.get("currencies")
+    if kept is None or time.monotonic() - kept[0] > BRANCHES_S:
+        try:
+            told = {branch["name"]: branch["currency"] for branch in rest().get("v1", "branches")["branches"]}
+        except Refused as refused:
+            if refused.status < 500:
+                raise
+            told = kept[1] if kept is not None else _currencies_of_actors()
+        kept = (time.monotonic(), told)
+        st.session_state["currencies"] = kept
+    return cast("dict[str, str]", kept[1])
 
 
 @st.cache_resource(max_entries=BANKS, show_spinner=False)
@@ -178,6 +198,12 @@ def guarded() -> Iterator[None]:
     except BridgeDown as error:
         look.empty(error.text, WHAT_TO_DO)
     except Refused as error:
-        st.error(plain(error.text), icon=":material/block:")
+        text = plain(error.text[:1].upper() + error.text[1:])
+        if error.status >= 500:
+            st.warning(
+                f"{text}. Nothing is lost by it: start it again, or wait and try again.", icon=":material/cloud_off:"
+            )
+        else:
+            st.error(text, icon=":material/block:")
     except DashboardError as error:
         st.warning(plain(error.text), icon=":material/warning:")

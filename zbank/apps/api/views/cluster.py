@@ -28,7 +28,7 @@ routes = Routes("cluster")
 def show_cluster(ask: Ask) -> Reply:
     """The coordinator and all branches, asked now."""
     actors = ask.bank.status()
-    currencies = {info.name: info.currency for info in ask.bank.branches()}
+    currencies = ask.bank.currencies()
     names = [actor.cluster for actor in actors if isinstance(actor, StatusInfo)]
     return Reply(
         {

@@ -39,6 +39,8 @@ def page(name: str) -> None:
     try:
         found = session.rest().get(*path)
     except Refused as refused:
+        if refused.status != 404:
+            raise
         look.title(name)
         look.empty("There is no such account.", refused.text)
         return

@@ -57,7 +57,7 @@ def _filters() -> tuple[str, str, str]:
         live="400ms",
         max_chars=100,
     )
-    names = [branch["name"] for branch in session.branches()]
+    names = list(session.currencies())
     branch = middle.selectbox("Branch", [ALL, *names], key="accounts-branch")
     status = right.selectbox("State", list(STATUSES), format_func=lambda one: STATUSES[one], key="accounts-status")
     return (search or "").strip(), "" if branch in (ALL, None) else str(branch), status or ""
@@ -113,7 +113,7 @@ def open_account() -> None:
     """The form. Its key is made once and kept until the bank has said something, so that a second click opens no second."""
     key = st.session_state.setdefault("open-key", new_key())
     with st.form("open", border=False):
-        names = [branch["name"] for branch in session.branches()]
+        names = list(session.currencies())
         branch = st.selectbox("Branch", names, key="open-branch")
         owner = st.text_input("Owner", key="open-owner", max_chars=100, placeholder="Asha Rao")
         number = st.text_input(

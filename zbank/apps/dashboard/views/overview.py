@@ -85,7 +85,8 @@ def _figures(now: Look) -> None:
         "red" if down else "green",
     )
     total, flight = by_currency(up, "customers"), by_currency(up, "clearing")
-    without = f", without {', '.join(actor['name'] for actor in now.branches if not actor['up'])}" if down else ""
+    absent = ", ".join(actor["name"] for actor in now.branches if not actor["up"])
+    without = f", without {absent}" if absent else ""
     look.metric(
         bottom[0], "Customers' money", sums(total), f"in the books of {count(len(up), 'branch', 'branches')}{without}"
     )

@@ -24,6 +24,8 @@ def page(id: str) -> None:
     try:
         found = session.rest().get("v1", "transfers", id)
     except Refused as refused:
+        if refused.status not in (400, 404):
+            raise
         look.empty("Nobody knows this transfer.", refused.text)
         return
     if found["status"] in OVER and not _is_under_way(found):

@@ -54,7 +54,7 @@ def _filters() -> dict[str, str] | None:
             return None
         query["account"] = own
     else:
-        names = [branch["name"] for branch in session.branches()]
+        names = list(session.currencies())
         branch = middle.selectbox("Branch", [BRANCHES, *names], key="transfers-branch")
         if branch and branch != BRANCHES:
             query["branch"] = branch
