@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 
 from zbank.errors import NoAnswer
 from zbank.protocol.messages import GetStatus, StatusInfo
-from zbank.transport import client_base
 from zbank.transport.client_base import SILENT_S, SURVEY_S, TRY_AGAIN_S, ClientBase
 
 
@@ -47,7 +47,7 @@ class Bank(ClientBase):
 def now_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The monotonic clock, to be moved by hand."""
     clock = [1000.0]
-    monkeypatch.setattr(client_base.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     return clock
 
 

@@ -29,6 +29,7 @@ CSS = """
 [data-testid="stMetricLabel"] p { font-size: 0.9rem; color: light-dark(#4a5872, #a9b7cc); }
 [data-testid="stMetricValue"] { white-space: nowrap; }
 [data-testid="stMetricValue"] > div { overflow: visible; }
+[data-testid="stCaptionContainer"] { opacity: 1 !important; }
 [data-testid="stCaptionContainer"] p { color: light-dark(#4a5872, #a9b7cc); }
 [class*="st-key-card"] h3 { padding-top: 0; }
 .stFragment [data-stale="true"], [data-stale="true"] { opacity: 1 !important; }

@@ -11,6 +11,7 @@ from zbank.apps.dashboard.texts import age, count, milliseconds, plain, size
 from zbank.apps.dashboard.views import site
 
 REFRESH_S = 1.0
+SHOWN = 10  #: in doubt, the oldest
 
 
 def page() -> None:
@@ -101,12 +102,15 @@ def _in_doubt() -> None:
     if not found:
         look.empty("Nothing is in doubt.", "Every promise that a branch made has been followed by a decision.")
         return
+    txns = list(dict.fromkeys(one["txn"] for one in found))
     st.markdown(
-        f"{count(len(found), 'promise')} without a known decision. The money stays held, the branch asks once a second, and "
+        f"{count(len(txns), 'transfer')} without a known decision. The money stays held, each branch asks once a second, and "
         "settles it as soon as somebody knows."
     )
-    for txn in dict.fromkeys(one["txn"] for one in found):
+    for txn in txns[:SHOWN]:
         _one_in_doubt(txn, [one for one in found if one["txn"] == txn])
+    if len(txns) > SHOWN:
+        st.caption(f"The oldest {SHOWN}. There are {len(txns) - SHOWN:,} more, and what each branch tells ends at 100.")
 
 
 def _one_in_doubt(txn: str, parts: list[Json]) -> None:
