@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         try:
             url = f"http://127.0.0.1:{first + 6}"
-            _wait(f"{url}/_stcore/health")
+            wait_for(f"{url}/_stcore/health")
             with Client(f"tcp://127.0.0.1:{first}", timeout_s=30) as client, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 page = browser.new_page(viewport={"width": 1366, "height": 820})
@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _wait(url: str) -> None:
+def wait_for(url: str) -> None:
+    """Until something answers there; ends the program when nothing does."""
     end_s = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < end_s:
         with suppress(OSError), urllib.request.urlopen(url, timeout=2):

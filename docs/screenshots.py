@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+from benchmarks.dashboard import CHROMIUM, FLAGS, wait_for
 from zbank import Client
 from zbank.apps.chaos import ports
 from zbank.ids import new_id
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"]
 MAX_BYTES = 300_000
-START_S = 60.0
 TRAFFIC_S = 45.0
 WIDE: ViewportSize = {"width": 1366, "height": 820}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -66,7 +61,7 @@ def main() -> int:
         bank = subprocess.Popen([sys.executable, str(ROOT / "run_cluster.py"), "--config", str(config), "--drills"])
         try:
             url = f"http://127.0.0.1:{first + 7}"
-            _wait(f"{url}/_stcore/health")
+            wait_for(f"{url}/_stcore/health")
             with Client(f"tcp://127.0.0.1:{first}") as client, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 take(browser, url, client)
@@ -78,15 +73,6 @@ def main() -> int:
         assert image.stat().st_size <= MAX_BYTES, image
         print(f"{image.relative_to(ROOT)}: {image.stat().st_size // 1000} kB")
     return 0
-
-
-def _wait(url: str) -> None:
-    end_s = time.monotonic() + START_S
-    while time.monotonic() < end_s:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=2):
-            return
-        time.sleep(0.2)
-    raise SystemExit(f"{url} does not answer")
 
 
 def take(browser: Browser, url: str, client: Client) -> None:

@@ -96,6 +96,13 @@ class Reader:
         box.fill(text)
         self.page.get_by_role("option").first.click()
 
+    def fill_transfer(self, source: str, target: str, amount: str) -> None:
+        """On the page of a new transfer: fill it in, and ask to review it."""
+        self.choose("From", source)
+        self.choose("To", target)
+        self.write("Amount", amount)
+        self.button("Review").click()
+
     def write(self, label: str, text: str) -> None:
         """Type into a field and leave it."""
         field = self.page.get_by_label(label, exact=True)

@@ -38,10 +38,10 @@ def script(name: str) -> None:
     import streamlit as st
 
     from zbank.apps.dashboard import look, session
-    from zbank.apps.dashboard.views import site
+    from zbank.apps.dashboard.views.pages import pages
 
     look.apply()
-    st.navigation(site.pages(session.caller()))
+    st.navigation(pages(session.caller()))
     with session.guarded():
         import_module(f"zbank.apps.dashboard.views.{name}").page()
 

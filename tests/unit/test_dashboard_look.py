@@ -67,3 +67,11 @@ def test_it_keeps_to_itself() -> None:
     sources = [path.read_text("utf-8") for path in FOLDER.rglob("*.py")]
     assert not [text for text in sources if "unsafe_allow_html" in text]
     assert {path.name for path in (FOLDER / "assets").iterdir()} == {"icon.png", "icon.svg", "logo.svg"}
+
+
+def test_it_reaches_the_bank_over_rest_alone() -> None:
+    """Of the rest of zbank it takes time, fresh keys and currencies."""
+    allowed = re.compile(r"zbank\.(apps\.dashboard(\.\w+)*|clock|ids|domain\.money)")
+    for path in FOLDER.rglob("*.py"):
+        for module in re.findall(r"^\s*(?:from|import) (zbank[\w.]*)", path.read_text("utf-8"), re.M):
+            assert allowed.fullmatch(module), f"{path.name}: {module}"

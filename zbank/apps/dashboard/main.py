@@ -12,6 +12,7 @@ from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import DashboardError, SignInNeeded
 from zbank.apps.dashboard.views import site
 from zbank.apps.dashboard.views.entrance import connection, not_connected, sign_in, too_open
+from zbank.apps.dashboard.views.pages import pages
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     try:
         caller = session.caller()
         open_to_all = not caller.tokens_demanded and not session.is_here_only()
-        page = _instead(too_open) if open_to_all else st.navigation(site.pages(caller))
+        page = _instead(too_open) if open_to_all else st.navigation(pages(caller))
     except SignInNeeded as error:
         st.session_state.pop("caller", None)
         page = _instead(partial(sign_in, error.text))
@@ -37,8 +38,8 @@ def main() -> None:
 
 def _instead(draw: Callable[[], None]) -> Any:
     """A page in place of all others. It answers to every address, so that one is where one was when it is over."""
-    pages = [st.Page(draw, title="zbank", url_path=name, default=name == "home") for name in ("home", *site.CAN)]
-    return st.navigation(pages, position="hidden")
+    every = [st.Page(draw, title="zbank", url_path=name, default=name == "home") for name in ("home", *site.CAN)]
+    return st.navigation(every, position="hidden")
 
 
 main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -123,3 +124,22 @@ def route(transfer: dict[str, Any]) -> str:
         return f"{transfer['from']} → {transfer['to']}"
     legs = transfer["legs"]
     return count(len(legs), "leg") if legs else "not known"
+
+
+def by_currency(actors: Iterable[dict[str, Any]], field: str) -> dict[str, Decimal]:
+    """Sums of a money field of the branches."""
+    found: dict[str, Decimal] = {}
+    for actor in actors:
+        if actor["currency"] and actor[field] is not None:
+            found[actor["currency"]] = found.get(actor["currency"], Decimal()) + Decimal(actor[field])
+    return found
+
+
+def sums(amounts: dict[str, Decimal]) -> str:
+    """Money of one currency or more."""
+    return " + ".join(money(str(amount), code) for code, amount in sorted(amounts.items())) or "–"
+
+
+def is_customers(account: dict[str, Any]) -> bool:
+    """Not one of the bank's own."""
+    return account["number"] not in ("cash", "clearing", "suspense")

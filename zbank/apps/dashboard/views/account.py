@@ -12,10 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from zbank.apps.dashboard import charts, look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused, Rest
-from zbank.apps.dashboard.texts import clock_time, money, plain
+from zbank.apps.dashboard.texts import clock_time, is_customers, money, plain
 from zbank.apps.dashboard.views import site
 from zbank.apps.dashboard.views.pager import Pager
-from zbank.apps.dashboard.views.pay_once import is_customers
 from zbank.clock import Clock, format_time
 from zbank.ids import new_key
 

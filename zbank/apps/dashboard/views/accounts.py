@@ -8,11 +8,10 @@ import streamlit as st
 
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
-from zbank.apps.dashboard.texts import count, money, parse_amount, plain
+from zbank.apps.dashboard.texts import by_currency, count, is_customers, money, parse_amount, plain, sums
 from zbank.apps.dashboard.views import account, site
-from zbank.apps.dashboard.views.overview import by_currency, sums
 from zbank.apps.dashboard.views.pager import Pager
-from zbank.apps.dashboard.views.pay_once import currency_of, is_customers
+from zbank.apps.dashboard.views.pay_once import currency_of
 from zbank.ids import new_key
 
 PAGE = 50

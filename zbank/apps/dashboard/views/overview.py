@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import streamlit as st
 
 from zbank.apps.dashboard import charts, look, session
-from zbank.apps.dashboard.rest import Json
 from zbank.apps.dashboard.session import Look
-from zbank.apps.dashboard.texts import age, clock_time, count, milliseconds, money, plain, route
+from zbank.apps.dashboard.texts import age, by_currency, clock_time, count, milliseconds, money, plain, route, sums
 from zbank.apps.dashboard.views import site
 
 REFRESH_S = 0.5
@@ -107,20 +104,6 @@ def _figures(now: Look) -> None:
         "orange" if doubts else "gray",
         help="A branch has voted yes and does not know the decision. Its money is held until it does.",
     )
-
-
-def by_currency(actors: list[Json], field: str) -> dict[str, Decimal]:
-    """Sums of a money field of the branches."""
-    found: dict[str, Decimal] = {}
-    for actor in actors:
-        if actor["currency"] and actor[field] is not None:
-            found[actor["currency"]] = found.get(actor["currency"], Decimal()) + Decimal(actor[field])
-    return found
-
-
-def sums(amounts: dict[str, Decimal]) -> str:
-    """Money of one currency or more."""
-    return " + ".join(money(str(amount), code) for code, amount in sorted(amounts.items())) or "–"
 
 
 def _branches(now: Look) -> None:

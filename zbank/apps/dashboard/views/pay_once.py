@@ -9,7 +9,7 @@ import streamlit as st
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.paying import DONE, FORM, OVER, REFUSED, REVIEW, SENDING, UNKNOWN, Payment
 from zbank.apps.dashboard.rest import DashboardError, Json, Refused, SignInNeeded
-from zbank.apps.dashboard.texts import clock_time, plain
+from zbank.apps.dashboard.texts import clock_time, is_customers, plain
 from zbank.apps.dashboard.views import site
 
 QUERY = "pay"  #: in the page's address, from the moment of confirming: a reload finds the payment by it
@@ -146,11 +146,6 @@ def account_names() -> dict[str, str]:
         kept = {one["account"]: f"{one['account']}  {one['owner']}".strip() for one in found if is_customers(one)}
         st.session_state["account_names"] = kept
     return dict(kept)
-
-
-def is_customers(account: Json) -> bool:
-    """Not one of the bank's own."""
-    return account["number"] not in ("cash", "clearing", "suspense")
 
 
 def owner_of(account: str) -> str:

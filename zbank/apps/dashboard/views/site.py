@@ -1,13 +1,8 @@
-"""Which pages there are, for whom, and how to get from one to another."""
+"""Which pages there are, for whom, and how to get from one to another. What they show is not known here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import streamlit as st
-
-from zbank.apps.dashboard.session import Caller
 
 CAN = {  #: what a page is for; who may not do that does not see it
     "overview": "see_bank",
@@ -21,37 +16,6 @@ CAN = {  #: what a page is for; who may not do that does not see it
 
 
 FIRST = ("overview", "accounts")
-
-
-def pages(caller: Caller) -> dict[str, list[Any]]:
-    """The pages that this caller may see, by section."""
-    from zbank.apps.dashboard.views import accounts, drills, operations, overview, teller, transfer, transfers
-
-    sections: dict[str, Sequence[tuple[str, str, str, Callable[[], None]]]] = {
-        "Monitor": (
-            ("overview", "Overview", ":material/monitoring:", overview.page),
-            ("transfers", "Transfers", ":material/receipt_long:", transfers.page),
-            ("operations", "Operations", ":material/dns:", operations.page),
-            ("drills", "Drills", ":material/school:", drills.page),
-        ),
-        "Bank": (
-            ("accounts", "Accounts", ":material/groups:", accounts.page),
-            ("teller", "Teller", ":material/point_of_sale:", teller.page),
-            ("transfer", "New transfer", ":material/move_up:", transfer.page),
-        ),
-    }
-    found: dict[str, list[Any]] = {
-        "": [st.Page(arrive, title="zbank", url_path="home", default=True, visibility="hidden")]
-    }
-    by_name: dict[str, Any] = {}
-    for section, entries in sections.items():
-        for name, title, icon, draw in entries:
-            if CAN[name] in caller.may:
-                page = st.Page(draw, title=title, icon=icon, url_path=name)
-                by_name[name] = page
-                found.setdefault(section, []).append(page)
-    st.session_state["pages"] = by_name
-    return found
 
 
 def arrive() -> None:
