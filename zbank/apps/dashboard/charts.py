@@ -113,7 +113,7 @@ def phases_chart(bars: Sequence[dict[str, Any]], rows: Sequence[str], forced_ms:
     data = _data(bars)
     x = alt.X("start:Q", title="milliseconds since the request", axis=alt.Axis(tickCount=10))
     y = alt.Y("row:N", title=None, sort=list(rows), axis=alt.Axis(labelLimit=160))
-    base = alt.Chart(data, height=52 * len(rows) + 20).encode(y=y)
+    base = alt.Chart(data, height=alt.Step(34)).encode(y=y)
     drawn: Any = base.mark_bar(cornerRadius=3, height=22, minBandSize=3).encode(
         x=x,
         x2="end:Q",

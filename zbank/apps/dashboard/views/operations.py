@@ -24,7 +24,7 @@ def page() -> None:
             [
                 ("REST documentation", f"{session.url()}/docs"),
                 ("Figures for Prometheus", f"{session.url()}/metrics"),
-                ("In a shell", "zbank status · zbank verify · zbank in-doubt list"),
+                ("In a shell", "zbank status · zbank show ID · zbank in-doubt list"),
             ]
         )
         site.link("drills", "Learn by breaking it: the drills", icon=":material/school:")
