@@ -144,7 +144,7 @@ def _choose(page: Page, label: str, text: str) -> None:
     box = page.get_by_role("combobox", name=label).first
     box.click()
     box.fill(text)
-    page.get_by_role("option").first.click()
+    page.get_by_role("option").filter(has_text=text).first.click()
 
 
 def _shoot(page: Page, name: str) -> None:

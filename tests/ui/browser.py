@@ -81,6 +81,12 @@ class Reader:
         """The page with this heading is shown, whole."""
         expect(self.page.get_by_role("heading", level=1, name=heading)).to_be_visible()
 
+    def settled(self) -> None:
+        """The page's script has run to its end, and nothing is loaded any more."""
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
+        self.page.wait_for_load_state("networkidle")
+
     def sees(self, text: str | re.Pattern[str]) -> None:
         """This is to be read somewhere."""
         expect(self.page.get_by_text(text).first).to_be_visible()
@@ -94,7 +100,7 @@ class Reader:
         box = self.page.get_by_role("combobox", name=label).first
         box.click()
         box.fill(text)
-        self.page.get_by_role("option").first.click()
+        self.page.get_by_role("option").filter(has_text=text).first.click()  # not one of before the typing
 
     def fill_transfer(self, source: str, target: str, amount: str) -> None:
         """On the page of a new transfer: fill it in, and ask to review it."""

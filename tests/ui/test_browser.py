@@ -47,7 +47,7 @@ def test_what_others_wrote_is_text_and_asks_no_host(reader: Reader, rest: Rest) 
         ("overview", "Overview"),
     ):
         reader.open(path, heading)
-        reader.page.wait_for_timeout(1500)
+        reader.settled()
     assert reader.page.locator("img[src*='192.0.2.1']").count() == 0
 
 
@@ -67,7 +67,7 @@ def test_on_a_phone_nothing_stands_out(reader: Reader, rest: Rest) -> None:
     reader.page.set_viewport_size({"width": 390, "height": 844})
     for path, heading in {**PAGES, f"transfers?id={id}": "Transfer"}.items():
         reader.open(path, heading)
-        reader.page.wait_for_timeout(1000)
+        reader.settled()
         wide = reader.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
         assert wide <= 390, path
         right = reader.page.get_by_role("heading", level=1).bounding_box()
