@@ -25,7 +25,7 @@ URL_VARIABLE = "ZBANK_REST_URL"
 DEFAULT_URL = "http://127.0.0.1:5000"
 CALLER_S = 2.0  #: who asks is asked again after so long
 BRANCHES_S = 10.0  #: a new branch is seen after so long
-LOOK_S = 0.3  #: one look serves all who look within this
+LOOK_S = 0.2  #: one look serves all who look within this
 WHAT_TO_DO = "Start the bank (make run), or give the address of its REST bridge in the side bar, under Connection."
 BANKS = 20  #: that one dashboard remembers the figures of
 

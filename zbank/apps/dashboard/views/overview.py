@@ -9,7 +9,7 @@ from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import age, by_currency, clock_time, count, milliseconds, money, plain, route, sums
 from zbank.apps.dashboard.views import site
 
-REFRESH_S = 0.5
+REFRESH_S = 0.4
 WINDOW_S = 180.0  #: of the charts
 LATEST = 8  #: transfers that are listed
 
