@@ -6,7 +6,6 @@ A drill is led from the bank's own machine: its conductor listens on a socket in
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from pathlib import Path
@@ -50,29 +49,25 @@ class _Play:
         self.told: list[dict[str, Any]] = []
         self.problem: str | None = None
         self.end = threading.Event()
-        self._awaited, self._push = os.pipe()  # a thread that hears the actors wakes by what it can select
+        self._step = threading.Event()  #: the next step was asked for
         self.thread: threading.Thread | None = None
 
     def step(self) -> None:
         """Let the next step be played."""
         self.state = RUNNING
-        os.write(self._push, b"\n")
-
-    def stop(self) -> None:
-        """End as soon as may be."""
-        self.end.set()
-        os.write(self._push, b"\n")
+        self._step.set()
 
     def pause(self, conductor: Conductor) -> None:
         """Between two steps: wait until the next one is asked for. Raises _Ended."""
         if self.in_steps and not self.end.is_set():
+            self._step.clear()
             self.state = WAITING
             end_s = time.monotonic() + STEP_WAIT_S
-            while not conductor.pump(also=[self._awaited]):
+            while not (self._step.is_set() or self.end.is_set()):
+                conductor.pump()  # the actors are heard meanwhile
                 if time.monotonic() > end_s:
                     self.problem = f"nobody asked for the next step for {STEP_WAIT_S / 60:g} minutes"
                     raise _Ended
-            os.read(self._awaited, 1)
             self.state = RUNNING
         if self.end.is_set():
             raise _Ended
@@ -99,7 +94,6 @@ class _Play:
             self.problem = "the drill broke off: the bridge's log says why"
         finally:
             self.state = ENDED if went_right else FAILED
-            os.close(self._awaited)
 
 
 def _wait_for_rest(bank: Client) -> None:
@@ -158,8 +152,7 @@ class Stage:
         """End the play, if it is not over; it is when this comes back. Raises Problem `drill_not_found`."""
         with self._lock:
             play = self._the_play()
-            if play.state in (RUNNING, WAITING) and not play.end.is_set():
-                play.stop()
+            play.end.set()
         if play.thread is not None:
             play.thread.join(END_S)
 
