@@ -28,6 +28,7 @@ from zbank.protocol.messages import (
     GetEvents,
     GetFigures,
     GetStatus,
+    InDoubt,
     Inquired,
     InquireNow,
     ListAccounts,
@@ -221,6 +222,14 @@ class WatchClient(ClientBase):
         found.sort(key=lambda one: one[1].at_us)  # stable: the order of each journal stays
         return EventBatch(found, following, is_last, missing)
 
+    def in_doubt(self) -> tuple[list[tuple[InDoubt, str]], list[ActorDown]]:
+        """What is in doubt, each with its branch, the oldest first (at most 100 of each branch); and the actors that did
+        not answer."""
+        actors = self._survey(GetStatus(), StatusInfo)
+        told = [(held, actor.name) for actor in actors if isinstance(actor, StatusInfo) for held in actor.in_doubt]
+        told.sort(key=lambda one: (-one[0].age_us, one[1]))
+        return told, [actor for actor in actors if isinstance(actor, ActorDown)]
+
     def inquire(self, txn: str) -> tuple[dict[str, tuple[str, ...]], list[ActorDown]]:
         """Make every branch that is in doubt of a two-phase commit (as in `coordinator-2-17`) ask now: by branch, whom it
         has asked; and the actors that did not answer.
@@ -228,16 +237,14 @@ class WatchClient(ClientBase):
         What comes of it is seen in `show` and `status`. Raises InvalidInput for a text that is none.
         """
         wanted = parse_txn(txn)
-        told = self._survey(GetStatus(), StatusInfo)
+        told, missing = self.in_doubt()
         asked: dict[str, tuple[str, ...]] = {}
-        for actor in told:
-            if isinstance(actor, ActorDown):
-                continue
-            for id in (one.id for one in actor.in_doubt if one.txn == wanted):
+        for held, branch in sorted(told, key=lambda one: one[1]):
+            if held.txn == wanted:
                 with suppress(RemoteFault):  # not_in_doubt: it has heard meanwhile
-                    answer: Inquired = self._read(actor.name, InquireNow(wanted, id), Inquired, as_it_is)
-                    asked[actor.name] = answer.asked
-        return asked, [actor for actor in told if isinstance(actor, ActorDown)]
+                    answer: Inquired = self._read(branch, InquireNow(wanted, held.id), Inquired, as_it_is)
+                    asked[branch] = answer.asked
+        return asked, missing
 
     def figures(self) -> list[FiguresInfo | ActorDown]:
         """What the coordinator and every branch count, asked now; who does not answer stands there as ActorDown."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, MAX_NAME_CHARS, MAX_NUMBER_CHARS
 from zbank.domain.money import MAX_AMOUNT_CHARS
+from zbank.ids import MAX_KEY_CHARS
 from zbank.protocol.messages import MAX_SEARCH_CHARS
 
 MAX_OWNER_CHARS = 100
@@ -18,6 +19,7 @@ MAX_OWNER_CHARS = 100
 BRANCH_PATTERN = rf"^[A-Za-z][A-Za-z0-9_-]{{0,{MAX_NAME_CHARS - 1}}}$"
 NUMBER_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NUMBER_CHARS - 1}}}$"
 ACCOUNT_PATTERN = rf"{BRANCH_PATTERN[:-1]}/{NUMBER_PATTERN[1:]}"
+KEY_PATTERN = rf"^[!-~]{{1,{MAX_KEY_CHARS}}}$"  #: of an Idempotency-Key
 TXN_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}-[0-9]{1,18}-[0-9]{1,18}$"
 DRILL_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -330,7 +332,7 @@ class BalanceQuery(Given):
 class KeyQuery(Given):
     """Which transfer."""
 
-    key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] = Field(
+    key: Annotated[str, StringConstraints(pattern=KEY_PATTERN)] = Field(
         description="The Idempotency-Key that it was asked for with, by the same caller."
     )
 
@@ -387,7 +389,7 @@ class BulkGiven(Given):
         }
     )
 
-    key: Annotated[str, StringConstraints(strict=True, pattern=r"^[!-~]{1,255}$")] | None = Field(
+    key: Annotated[str, StringConstraints(strict=True, pattern=KEY_PATTERN)] | None = Field(
         default=None, description="Without it: the request's Idempotency-Key, a slash, and the line's number."
     )
     source: AccountName = Field(alias="from")

@@ -15,6 +15,7 @@ from zbank.apps.api.given import (
     BRANCH_PATTERN,
     DRILL_PATTERN,
     ID_PATTERN,
+    KEY_PATTERN,
     NUMBER_PATTERN,
     TXN_PATTERN,
     BulkGiven,
@@ -23,7 +24,6 @@ from zbank.apps.api.problems import KINDS, STATUSES, problem_json
 from zbank.apps.api.reading import adapter_of
 from zbank.apps.api.shown import ProblemShown
 from zbank.apps.api.shown_watch import EventShown
-from zbank.ids import MAX_KEY_CHARS
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -181,7 +181,7 @@ def _header_parameters(endpoint: Endpoint) -> list[Json]:
             "required": endpoint.key == REQUIRED,
             "description": "A fresh text for each thing you want done, the same one to ask again. Yours alone: another "
             "caller's same key is another one.",
-            "schema": {"type": "string", "pattern": f"^[!-~]{{1,{MAX_KEY_CHARS}}}$", "examples": ["rent-2026-06"]},
+            "schema": {"type": "string", "pattern": KEY_PATTERN, "examples": ["rent-2026-06"]},
         }
     ]
 

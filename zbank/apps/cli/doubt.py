@@ -35,12 +35,9 @@ def list_(bank: Bank, as_json: bool) -> int:
       zbank in-doubt list --json
     """
     from zbank.ids import format_id
-    from zbank.protocol.messages import StatusInfo
 
     with bank.connect() as client:
-        actors = client.status()
-    told = [(held, actor.name) for actor in actors if isinstance(actor, StatusInfo) for held in actor.in_doubt]
-    told.sort(key=lambda one: (-one[0].age_us, one[1]))
+        told, missing = client.in_doubt()
     found: list[dict[str, Any]] = [
         {
             "txn": str(held.txn),
@@ -50,7 +47,7 @@ def list_(bank: Bank, as_json: bool) -> int:
         }
         for held, branch in told
     ]
-    down = [actor.name or actor.role for actor in actors if not isinstance(actor, StatusInfo)]
+    down = [actor.name or actor.role for actor in missing]
     if as_json:
         emit_json({"in_doubt": found, "missing": down})
     elif found:

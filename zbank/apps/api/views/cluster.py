@@ -89,15 +89,12 @@ def show_branch(ask: Ask, branch: str) -> Reply:
 )
 def list_in_doubt(ask: Ask) -> Reply:
     """Prepared transfers whose decision a branch does not know (at most 100 of each branch). They settle by themselves."""
-    actors = ask.bank.status()
-    told = [(held, actor.name) for actor in actors if isinstance(actor, StatusInfo) for held in actor.in_doubt]
-    told.sort(key=lambda one: (-one[0].age_us, one[1]))
+    told, missing = ask.bank.in_doubt()
     found = [
         {"txn": str(held.txn), "transfer": format_id(held.id), "branch": branch, "age_s": held.age_us / 1e6}
         for held, branch in told
     ]
-    missing = [actor.to_json() for actor in actors if isinstance(actor, ActorDown)]
-    return Reply({"in_doubt": found, "missing": missing})
+    return Reply({"in_doubt": found, "missing": [actor.to_json() for actor in missing]})
 
 
 @routes.add(
