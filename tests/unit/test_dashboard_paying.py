@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zbank.apps.dashboard.paying import DONE, FORM, OVER, REFUSED, REVIEW, SENDING, UNKNOWN, Payment, Payments
-from zbank.apps.dashboard.rest import AnswerLost, BridgeDown, Done, Refused, Rest, SignInNeeded
+from zbank.apps.dashboard.rest import AnswerLost, BridgeDown, Refused, Rest, SignInNeeded
 
 BODY = {"from": "Mumbai/1001", "to": "Delhi/1002", "amount": "5.00", "memo": ""}
 PATH = ("v1", "transfers")
@@ -30,7 +30,7 @@ class Bank(Rest):
         self.cancelled: set[str] = set()
         self.asked = 0
 
-    def do(self, method: str, *path: str, body: Any = None, key: str = "", query: Any = None) -> Done:
+    def do(self, method: str, *path: str, body: Any = None, key: str = "", query: Any = None) -> Any:
         self.asked += 1
         fate = self.fate.pop(0) if self.fate else "told"
         if fate == "lost before":
@@ -46,8 +46,8 @@ class Bank(Rest):
         if fate == "lost after":
             raise AnswerLost("no answer")
         if fate == "pending":
-            return Done(202, transfer("pending"))
-        return Done(201, transfer("aborted" if key in self.cancelled else "committed"))
+            return transfer("pending")
+        return transfer("aborted" if key in self.cancelled else "committed")
 
     def get(self, *path: str, **query: Any) -> Any:
         if query["key"] in self.executed:
@@ -130,7 +130,7 @@ def test_from_the_form_to_the_outcome() -> None:
 def test_what_an_error_means(monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, text: str) -> None:
     bank, payment = Bank(), confirmed()
 
-    def fail(*_: Any, **__: Any) -> Done:
+    def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr(bank, "do", fail)
@@ -141,7 +141,7 @@ def test_what_an_error_means(monkeypatch: pytest.MonkeyPatch, error: Exception, 
 def test_a_token_that_is_no_good_leaves_the_payment_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, payment = Bank(), confirmed()
 
-    def fail(*_: Any, **__: Any) -> Done:
+    def fail(*_: Any, **__: Any) -> Any:
         raise SignInNeeded(401, "unauthorized", "who are you?")
 
     monkeypatch.setattr(bank, "do", fail)

@@ -13,6 +13,7 @@ from zbank.apps.dashboard.history import Point
 
 HEIGHT = 230
 TIME = "%H:%M:%S"
+LABELS = {"light": "#4a5872", "dark": "#a9b7cc"}  #: Streamlit's own are too faint to read
 
 
 def _data(rows: Iterable[dict[str, Any]]) -> Any:
@@ -20,9 +21,7 @@ def _data(rows: Iterable[dict[str, Any]]) -> Any:
 
 
 def _draw(chart: Any, key: str) -> None:
-    label = {"light": "#4a5872", "dark": "#a9b7cc"}[
-        st.context.theme.type or "light"
-    ]  # Streamlit's own is too faint to read
+    label = LABELS[st.context.theme.type or "light"]
     drawn = (
         chart.configure(background="transparent")
         .configure_view(strokeWidth=0)
@@ -105,10 +104,10 @@ def balance_chart(rows: Sequence[dict[str, Any]], currency: str) -> None:
 PHASES = ["Request", "Prepare and vote", "Decision, to disk", "Apply and ack"]
 
 
-def phases_chart(bars: Sequence[dict[str, Any]], rows: Sequence[str], forced_ms: float | None, outcome: str) -> None:
+def phases_chart(bars: Sequence[dict[str, Any]], rows: Sequence[str], forced_ms: float | None) -> None:
     """The Gantt chart of one two-phase commit: a row for each actor, and a dashed line where the decision was on disk.
 
-    `bars`: dicts of `row`, `phase`, `start`, `end` (milliseconds since the request) and `label`.
+    `bars`: dicts of `row`, `phase`, `start`, `end` and `took` (milliseconds, the first two since the request).
     """
     data = _data(bars)
     x = alt.X("start:Q", title="milliseconds since the request", axis=alt.Axis(tickCount=10))
@@ -134,6 +133,6 @@ def phases_chart(bars: Sequence[dict[str, Any]], rows: Sequence[str], forced_ms:
     )
     layers = [drawn]
     if forced_ms is not None:
-        line = alt.Chart(_data([{"at": forced_ms, "label": f"{outcome}, on disk"}]))
+        line = alt.Chart(_data([{"at": forced_ms}]))
         layers.append(line.mark_rule(strokeDash=[5, 4], strokeWidth=2, color="#d23b3b").encode(x="at:Q"))
     _draw(alt.layer(*layers), "chart-phases")

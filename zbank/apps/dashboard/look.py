@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from zbank.apps.dashboard.texts import plain
+from zbank.apps.dashboard.texts import actor_name, plain
 
 ASSETS = Path(__file__).parent / "assets"
 
 Colour = Literal["gray", "green", "orange", "red"]
+
+RIGHT = st.column_config.TextColumn(alignment="right")
+SCREEN_PX = 630  #: a list of more lines scrolls
 
 CSS = """
 <style>
@@ -113,11 +116,6 @@ def table(
     )
 
 
-def table_height(rows: int) -> int:
-    """Pixels of a data frame that shows all its rows, up to a screen full."""
-    return min(33 * rows + 36, 630)
-
-
 class Markup(str):
     """HTML made here, its text escaped already."""
 
@@ -153,21 +151,59 @@ def empty(what: str, todo: str) -> None:
     st.html(f'<div class="z-empty"><b>{escape(what)}</b>{escape(todo)}</div>')
 
 
-STATES = {
-    "committed": ("done", "green", ":material/check:"),
-    "aborted": ("not done", "red", ":material/close:"),
-    "pending": ("under way", "orange", ":material/hourglass_top:"),
-    "unknown": ("not known", "orange", ":material/help:"),
+STATES: dict[str, tuple[Colour, str, str]] = {  #: of a transfer: colour, icon, dot
+    "committed": ("green", ":material/check:", "good"),
+    "aborted": ("red", ":material/close:", "bad"),
+    "pending": ("orange", ":material/hourglass_top:", "wait"),
+    "unknown": ("orange", ":material/help:", "wait"),
 }
 
 
 def state_badge(status: str) -> None:
     """The outcome of a transfer as a coloured word."""
-    _, colour, icon = STATES[status]
-    st.badge(status.upper(), icon=icon, color=colour)  # type: ignore[arg-type]
+    colour, icon, _ = STATES[status]
+    st.badge(status.upper(), icon=icon, color=colour)
 
 
 def state_dot(status: str) -> Markup:
-    """The same in a table."""
-    kind = {"committed": "good", "aborted": "bad"}.get(status, "wait")
-    return dot(kind, status)
+    """The same in a table; of a branch's part too, which can be `prepared` or `in_doubt`."""
+    _, _, kind = STATES.get(status, STATES["pending"])
+    return dot(kind, status.replace("_", " "))
+
+
+def actor_dot(actor: Mapping[str, Any]) -> Markup:
+    """Whether it answers, and has something to say."""
+    if not actor["up"]:
+        return dot("bad", "no answer")
+    return dot("wait", "alarm") if actor["alarms"] else dot("good", "up")
+
+
+def alarms(actor: dict[str, Any]) -> None:
+    """What an actor has to say, below the table in which it stands."""
+    for alarm in actor.get("alarms", ()):
+        st.warning(plain(f"{actor_name(actor)}: {alarm}"), icon=":material/notification_important:")
+
+
+def missing(actors: Iterable[Mapping[str, Any]], what: str) -> None:
+    """Above a list: whose part is not in it."""
+    for actor in actors:
+        st.warning(plain(f"{actor['name']} does not answer: {what} not in this list."), icon=":material/cloud_off:")
+
+
+def choice(
+    columns: Mapping[str, Sequence[str]], key: str, name: str, todo: str, config: Mapping[str, Any] | None = None
+) -> int | None:
+    """A list from which a line is chosen: the line's number, None while none is. `columns` are cells by heading."""
+    rows = len(next(iter(columns.values())))
+    chosen: Any = st.dataframe(
+        columns,
+        hide_index=True,
+        height=min(33 * rows + 36, SCREEN_PX),
+        column_config=config,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        alt=f"{name}. {todo}",
+    )
+    st.caption(todo)
+    return chosen.selection.rows[0] if chosen.selection.rows else None

@@ -68,7 +68,7 @@ class Payment:
         if self.state != SENDING:
             return
         try:
-            done = rest.do("POST", *self.path, body=self.body, key=self.key)
+            told = rest.do("POST", *self.path, body=self.body, key=self.key)
         except AnswerLost as lost:
             self.state, self.text = UNKNOWN, lost.text
         except SignInNeeded:
@@ -79,14 +79,14 @@ class Payment:
             else:
                 self.state, self.text = REFUSED, refused.text
         else:
-            self._take(done.value)
+            self._take(told)
 
     def cancel(self, rest: Rest) -> None:
         """Make sure that it never happens, if it has not yet. Raises SignInNeeded; all else becomes the state."""
         if self.state != UNKNOWN:
             return
         try:
-            self._take(rest.do("POST", "v1", "transfers", "by-key", "cancel", query={"key": self.key}).value)
+            self._take(rest.do("POST", "v1", "transfers", "by-key", "cancel", query={"key": self.key}))
         except AnswerLost as lost:
             self.text = lost.text
         except SignInNeeded:

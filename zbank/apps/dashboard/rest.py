@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -45,13 +45,6 @@ class AnswerLost(DashboardError):
     """Something was asked to be done, and it is not known whether it was."""
 
 
-class Done(NamedTuple):
-    """What a POST or PATCH came to."""
-
-    status: int
-    value: Json
-
-
 class Rest:
     """One bridge, asked in one name. Not for several threads at once."""
 
@@ -74,9 +67,9 @@ class Rest:
         _raise_refusal(response)
         return response.text, response.headers.get("X-Next-Cursor", "")
 
-    def do(self, method: str, *path: str, body: Json = None, key: str = "", query: Query | None = None) -> Done:
-        """Ask for something to be done, once for one key. Raises Refused and SignInNeeded when it was not done, AnswerLost
-        when that is not known."""
+    def do(self, method: str, *path: str, body: Json = None, key: str = "", query: Query | None = None) -> Json:
+        """Ask for something to be done, once for one key; what it came to. Raises Refused and SignInNeeded when it was not
+        done, AnswerLost when that is not known."""
         headers = {"Idempotency-Key": key} if key else {}
         try:
             response = self._send(method, path, query=query, body=body, headers=headers, limit_s=PAY_LIMIT_S)
@@ -85,7 +78,7 @@ class Rest:
         if response.status_code >= 500:
             raise AnswerLost(_refusal_of(response).text)
         _raise_refusal(response)
-        return Done(response.status_code, _json_of(response))
+        return _json_of(response)
 
     def _send(
         self,
@@ -126,7 +119,7 @@ def _refusal_of(response: requests.Response) -> DashboardError:
         problem = response.json()
         code, detail = str(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return BridgeDown(f"What answers at {response.url.split('/v1')[0]} is no bridge of a bank.")
+        return _no_bridge(response)
     kind = SignInNeeded if response.status_code == 401 else Refused
     return kind(response.status_code, code, detail)
 
@@ -135,4 +128,8 @@ def _json_of(response: requests.Response) -> Json:
     try:
         return response.json()
     except ValueError as error:
-        raise BridgeDown(f"What answers at {response.url.split('/v1')[0]} is no bridge of a bank.") from error
+        raise _no_bridge(response) from error
+
+
+def _no_bridge(response: requests.Response) -> BridgeDown:
+    return BridgeDown(f"What answers at {response.url.split('/v1')[0]} is no bridge of a bank.")

@@ -18,7 +18,7 @@ from zbank.apps.dashboard import look
 from zbank.apps.dashboard.history import History, sample_of
 from zbank.apps.dashboard.paying import Payments
 from zbank.apps.dashboard.rest import BridgeDown, DashboardError, Json, Refused, Rest, SignInNeeded
-from zbank.apps.dashboard.texts import plain
+from zbank.apps.dashboard.texts import plain, sentence
 from zbank.clock import Clock
 
 URL_VARIABLE = "ZBANK_REST_URL"
@@ -43,7 +43,6 @@ class Caller(NamedTuple):
 class Look(NamedTuple):
     """The bank at one moment."""
 
-    name: str
     actors: list[Json]
     history: History
 
@@ -80,7 +79,7 @@ class Watch:
             figures = asked.result()
             self._looked_s = time.monotonic()
             self._history.add(sample_of(figures["actors"], self._looked_s, Clock().now().wall_us / 1e6))
-            self._last = Look(cluster["name"], cluster["actors"], self._history)
+            self._last = Look(cluster["actors"], self._history)
             return self._last
 
 
@@ -198,7 +197,7 @@ def guarded() -> Iterator[None]:
     except BridgeDown as error:
         look.empty(error.text, WHAT_TO_DO)
     except Refused as error:
-        text = plain(error.text[:1].upper() + error.text[1:])
+        text = plain(sentence(error.text))
         if error.status >= 500:
             st.warning(
                 f"{text}. Nothing is lost by it: start it again, or wait and try again.", icon=":material/cloud_off:"

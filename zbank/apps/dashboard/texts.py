@@ -126,6 +126,16 @@ def route(transfer: dict[str, Any]) -> str:
     return count(len(legs), "leg") if legs else "not known"
 
 
+def sentence(text: str) -> str:
+    """A detail of the bank's as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def actor_name(actor: dict[str, Any]) -> str:
+    """What an actor is called; a coordinator that does not answer has not told its name."""
+    return str(actor["name"] or actor["role"])
+
+
 def by_currency(actors: Iterable[dict[str, Any]], field: str) -> dict[str, Decimal]:
     """Sums of a money field of the branches."""
     found: dict[str, Decimal] = {}

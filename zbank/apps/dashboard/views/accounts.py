@@ -67,10 +67,7 @@ def _list(search: str, branch: str, status: str) -> None:
     found = session.rest().get(
         "v1", "accounts", search=search, branch=branch, status=status, limit=PAGE, cursor=pager.cursor
     )
-    for down in found["missing"]:
-        st.warning(
-            plain(f"{down['name']} does not answer: its accounts are not in this list."), icon=":material/cloud_off:"
-        )
+    look.missing(found["missing"], "its accounts are")
     if found["accounts"]:
         _table(found["accounts"], pager.number)
     elif found["cursor"]:
@@ -83,7 +80,7 @@ def _list(search: str, branch: str, status: str) -> None:
 
 
 def _table(accounts: list[Json], number: int) -> None:
-    frame = {
+    columns = {
         "Account": [one["account"] for one in accounts],
         "Owner": [one["owner"] or ("the bank" if not is_customers(one) else "") for one in accounts],
         "State": [one["status"] for one in accounts],
@@ -91,20 +88,11 @@ def _table(accounts: list[Json], number: int) -> None:
         "Available": [money(one["available"]) if is_customers(one) else "–" for one in accounts],
         "Currency": [one["currency"] for one in accounts],
     }
-    right = st.column_config.TextColumn(alignment="right")
-    chosen: Any = st.dataframe(
-        frame,
-        hide_index=True,
-        height=look.table_height(len(accounts)),
-        column_config={"Balance": right, "Available": right, "Currency": st.column_config.TextColumn(width="small")},
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"accounts-table-{number}",
-        alt="Accounts. Choose a line to see the account.",
-    )
-    st.caption("Choose a line to see the account.")
-    if chosen.selection.rows:
-        site.go("accounts", account=accounts[chosen.selection.rows[0]]["account"])
+    config = {"Balance": look.RIGHT, "Available": look.RIGHT, "Currency": st.column_config.TextColumn(width="small")}
+    todo = "Choose a line to see the account."
+    chosen = look.choice(columns, f"accounts-table-{number}", "Accounts", todo, config)
+    if chosen is not None:
+        site.go("accounts", account=accounts[chosen]["account"])
 
 
 @st.dialog("Open an account")
@@ -128,7 +116,7 @@ def open_account() -> None:
     try:
         if limit.strip().strip("0."):
             body["overdraft_limit"] = parse_amount(limit, currency_of(branch))
-        opened = session.rest().do("POST", "v1", "branches", branch, "accounts", body=body, key=key).value
+        opened = session.rest().do("POST", "v1", "branches", branch, "accounts", body=body, key=key)
     except ValueError as error:
         st.error(plain(str(error)))
     except AnswerLost as lost:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
-from zbank.apps.dashboard.texts import plain
+from zbank.apps.dashboard.texts import plain, sentence
 from zbank.apps.dashboard.views import site
 
 REFRESH_S = 0.6
@@ -97,7 +97,7 @@ def _story(shown: Json) -> None:
     """What was told, the newest first while it is played."""
     parts = [part for told in shown["told"] if (part := _told(told))]
     if shown["problem"]:
-        parts.append(f'<div class="z-told"><b>{escape(shown["problem"][:1].upper() + shown["problem"][1:])}.</b></div>')
+        parts.append(f'<div class="z-told"><b>{escape(sentence(shown["problem"]))}.</b></div>')
     if shown["state"] in BUSY:
         parts.reverse()
     st.html("".join(parts))

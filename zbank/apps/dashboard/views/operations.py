@@ -7,7 +7,7 @@ import streamlit as st
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
 from zbank.apps.dashboard.session import Look
-from zbank.apps.dashboard.texts import age, count, milliseconds, plain, size
+from zbank.apps.dashboard.texts import actor_name, age, count, milliseconds, plain, size
 from zbank.apps.dashboard.views import site
 
 REFRESH_S = 1.0
@@ -46,14 +46,14 @@ def live() -> None:
 def _actors(now: Look) -> None:
     rows = []
     for actor in now.actors:
-        name = actor["name"] or actor["role"]
+        name = actor_name(actor)
         if not actor["up"]:
-            rows.append((name, look.dot("bad", "no answer"), *["–"] * 8))
+            rows.append((name, look.actor_dot(actor), *["–"] * 8))
             continue
         rows.append(
             (
                 name,
-                look.dot("wait", "alarm") if actor["alarms"] else look.dot("good", "up"),
+                look.actor_dot(actor),
                 actor["version"],
                 f"{actor['epoch']:,}",
                 age(actor["uptime_s"]),
@@ -81,7 +81,7 @@ def _actors(now: Look) -> None:
         right=(3, 4, 5, 6, 7, 8, 9),
     )
     for actor in now.actors:
-        name = actor["name"] or actor["role"]
+        name = actor_name(actor)
         if not actor["up"]:
             st.error(
                 plain(
@@ -89,8 +89,7 @@ def _actors(now: Look) -> None:
                 ),
                 icon=":material/cloud_off:",
             )
-        for alarm in actor.get("alarms", ()):
-            st.warning(plain(f"{name}: {alarm}"), icon=":material/notification_important:")
+        look.alarms(actor)
     st.caption(
         "Epoch: how often it took office. Under way: transfers between branches that are not over. Not posted: journal rows "
         "that are on disk and not in the tables yet. Disk: how long forcing a batch to disk takes, 99 of 100."
@@ -121,7 +120,7 @@ def _one_in_doubt(txn: str, parts: list[Json]) -> None:
         site.go("transfers", id=parts[0]["transfer"])
     if session.may("inquire") and ask.button("Ask now", key=f"ask-{txn}", width="stretch"):
         try:
-            told = session.rest().do("POST", "v1", "in-doubt", txn, "inquire").value
+            told = session.rest().do("POST", "v1", "in-doubt", txn, "inquire")
         except AnswerLost as lost:
             st.warning(plain(lost.text))
         except Refused as refused:

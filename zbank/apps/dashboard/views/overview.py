@@ -6,7 +6,7 @@ import streamlit as st
 
 from zbank.apps.dashboard import charts, look, session
 from zbank.apps.dashboard.session import Look
-from zbank.apps.dashboard.texts import age, by_currency, clock_time, count, milliseconds, money, plain, route, sums
+from zbank.apps.dashboard.texts import actor_name, age, by_currency, clock_time, count, milliseconds, money, route, sums
 from zbank.apps.dashboard.views import site
 
 REFRESH_S = 0.4
@@ -67,7 +67,7 @@ def latest() -> None:
 def _figures(now: Look) -> None:
     point = now.history.now()
     up = [actor for actor in now.branches if actor["up"]]
-    down = [actor["name"] or actor["role"] for actor in now.actors if not actor["up"]]
+    down = [actor_name(actor) for actor in now.actors if not actor["up"]]
     top, bottom = st.columns(3), st.columns(3)
     rate = "–" if point is None else f"{point.per_second:,.0f}" if point.per_second >= 10 else f"{point.per_second:.1f}"
     look.metric(top[0], "Transfers per second", rate, "mean of the last 3 s")
@@ -111,14 +111,13 @@ def _branches(now: Look) -> None:
     rows = []
     for actor in now.branches:
         if not actor["up"]:
-            rows.append((actor["name"], look.dot("bad", "no answer"), *["–"] * 6))
+            rows.append((actor["name"], look.actor_dot(actor), *["–"] * 6))
             continue
         rate = point.by_branch.get(actor["name"], 0.0) if point else 0.0
-        alarms = actor["alarms"]
         rows.append(
             (
                 actor["name"],
-                look.dot("wait", "alarm") if alarms else look.dot("good", "up"),
+                look.actor_dot(actor),
                 f"{rate:,.1f}",
                 f"{actor['accounts']:,}",
                 money(actor["customers"], actor["currency"]),
@@ -130,5 +129,4 @@ def _branches(now: Look) -> None:
     headings = ("Branch", "State", "Transfers/s", "Accounts", "Customers' money", "Prepared", "Disk, p50", "Up for")
     look.table(headings, rows, right=(2, 3, 4, 5, 6, 7))
     for actor in now.actors:
-        for alarm in actor.get("alarms", ()):
-            st.warning(plain(f"{actor['name'] or actor['role']}: {alarm}"), icon=":material/notification_important:")
+        look.alarms(actor)

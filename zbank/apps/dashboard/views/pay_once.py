@@ -9,7 +9,7 @@ import streamlit as st
 from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.paying import DONE, FORM, OVER, REFUSED, REVIEW, SENDING, UNKNOWN, Payment
 from zbank.apps.dashboard.rest import DashboardError, Json, Refused, SignInNeeded
-from zbank.apps.dashboard.texts import clock_time, is_customers, plain
+from zbank.apps.dashboard.texts import clock_time, is_customers, plain, sentence
 from zbank.apps.dashboard.views import site
 
 QUERY = "pay"  #: in the page's address, from the moment of confirming: a reload finds the payment by it
@@ -155,7 +155,7 @@ def owner_of(account: str) -> str:
         found = session.rest().get("v1", "branches", branch, "accounts", number)
     except Refused as refused:
         if refused.status == 404:
-            raise ValueError(refused.text[:1].upper() + refused.text[1:] + ".") from refused
+            raise ValueError(f"{sentence(refused.text)}.") from refused
         if refused.status != 403:  # what others have is not shown to a customer; the bank still takes the payment
             raise
         return account

@@ -28,7 +28,7 @@ def page(id: str) -> None:
             raise
         look.empty("Nobody knows this transfer.", refused.text)
         return
-    if found["status"] in OVER and not _is_under_way(found):
+    if _is_over(found):
         _show(found)
     else:
         _follow(id)
@@ -40,14 +40,15 @@ def _follow(id: str) -> None:
     with session.guarded():
         found = session.rest().get("v1", "transfers", id)
         _show(found)
-        if found["status"] in OVER and not _is_under_way(found):
+        if _is_over(found):
             st.rerun()
         st.caption("This page looks again every second.")
 
 
-def _is_under_way(found: Json) -> bool:
-    """Decided, and a branch has not applied it yet."""
-    return any(part["state"] in ("prepared", "in_doubt") for part in found["participants"])
+def _is_over(found: Json) -> bool:
+    """Settled, and applied by all of its branches."""
+    waits = any(part["state"] in ("prepared", "in_doubt") for part in found["participants"])
+    return found["status"] in OVER and not waits
 
 
 def _show(found: Json) -> None:
@@ -101,7 +102,7 @@ def _timeline(found: Json) -> None:
         gantt, sequence = st.tabs(["Timeline", "Sequence"])
         bars, rows, forced_ms = bars_of(found["timeline"])
         with gantt:
-            charts.phases_chart(bars, rows, forced_ms, "commit")
+            charts.phases_chart(bars, rows, forced_ms)
             st.caption(
                 "Dashed line: the decision is on the coordinator's disk, the line of no return. Before it the transfer "
                 "can still be aborted; after it every branch must apply it, whoever crashes. Times as the coordinator "
@@ -153,7 +154,7 @@ def sequence_of(found: Json) -> str:
     for part in sorted(parts, key=lambda one: one["apply_ms"] or 0.0):
         if part["apply_ms"] is not None:
             lines.append(f"{names[part['branch']]}-->>K: ack, applied ({milliseconds(part['apply_ms'])})")
-    if found["status"] == "committed" and not _is_under_way(found):
+    if found["status"] == "committed" and _is_over(found):
         lines.append("K-->>C: committed")
     return "\n".join(lines)
 
@@ -174,9 +175,7 @@ def _legs_and_parts(found: Json) -> None:
         rows = [
             (
                 part["branch"],
-                look.dot(
-                    {"committed": "good", "aborted": "bad"}.get(part["state"], "wait"), part["state"].replace("_", " ")
-                ),
+                look.state_dot(part["state"]),
                 part["vote"] or "–",
                 milliseconds(part["prepare_ms"]),
                 milliseconds(part["apply_ms"]),
@@ -191,7 +190,7 @@ def _cancel(id: str) -> None:
     with st.container(horizontal=True):
         if st.button("Cancel this transfer", key="trace-cancel", icon=":material/cancel:"):
             try:
-                done = session.rest().do("POST", "v1", "transfers", id, "cancel").value
+                done = session.rest().do("POST", "v1", "transfers", id, "cancel")
             except AnswerLost as lost:
                 st.warning(plain(f"It is not known whether it was cancelled. {lost.text} Try again."))
             except Refused as refused:

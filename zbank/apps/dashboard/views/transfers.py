@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from zbank.apps.dashboard import look, session
@@ -74,10 +72,7 @@ def _filters() -> dict[str, str] | None:
 def _list(query: dict[str, str]) -> None:
     pager = Pager("transfers", query)
     found = session.rest().get("v1", "transfers", limit=PAGE, cursor=pager.cursor, **query)
-    for down in found["missing"]:
-        st.warning(
-            plain(f"{down['name']} does not answer: what it knows is not in this list."), icon=":material/cloud_off:"
-        )
+    look.missing(found["missing"], "what it knows is")
     if found["transfers"]:
         _table(found["transfers"], pager.number)
     elif found["cursor"]:
@@ -88,7 +83,7 @@ def _list(query: dict[str, str]) -> None:
 
 
 def _table(transfers: list[Json], number: int) -> None:
-    frame = {
+    columns = {
         "When (UTC)": [clock_time(one["created_at"]) for one in transfers],
         "Outcome": [one["status"] for one in transfers],
         "From → to": [route(one) for one in transfers],
@@ -96,19 +91,11 @@ def _table(transfers: list[Json], number: int) -> None:
         "Kind": [kind(one) for one in transfers],
         "Memo": [one["memo"] for one in transfers],
     }
-    chosen: Any = st.dataframe(
-        frame,
-        hide_index=True,
-        height=look.table_height(len(transfers)),
-        column_config={"Amount": st.column_config.TextColumn(alignment="right")},
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"transfers-table-{number}",
-        alt="Transfers, newest first. Choose a line to see how it went.",
-    )
-    st.caption("Choose a line to see how it went.")
-    if chosen.selection.rows:
-        site.go("transfers", id=transfers[chosen.selection.rows[0]]["id"])
+    todo = "Choose a line to see how it went."
+    config = {"Amount": look.RIGHT}
+    chosen = look.choice(columns, f"transfers-table-{number}", "Transfers, newest first", todo, config)
+    if chosen is not None:
+        site.go("transfers", id=transfers[chosen]["id"])
 
 
 def kind(transfer: Json) -> str:
