@@ -30,26 +30,32 @@ from zbank import Client
 from zbank.apps.chaos.ports import free_ports
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 READY_LIMIT_S = 60.0
 LIMIT_MS = 30_000
 OPENERS = 32  #: threads that open accounts
 CONFIG = """
 [cluster]
-name = "bench"
-data = "{folder}"
+name = "demo"
+data = "{data}"
 [coordinator]
 endpoint = "tcp://127.0.0.1:{first}"
 [rest]
 port = {rest}
 [dashboard]
 port = {dashboard}
-[branches.Mumbai]
-endpoint = "tcp://127.0.0.1:{mumbai}"
-currency = "INR"
-preload = true
-[branches.Delhi]
-endpoint = "tcp://127.0.0.1:{delhi}"
+"""
+BRANCH = """
+[branches.{name}]
+endpoint = "tcp://127.0.0.1:{port}"
 currency = "INR"
 preload = true
 """
@@ -75,20 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("there is no Chromium here: make browser (as root) installs it", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        first = free_ports(7, random.Random()).start
-        config = Path(folder) / "bench.toml"
-        config.write_text(
-            CONFIG.format(
-                folder=folder, first=first, mumbai=first + 3, delhi=first + 4, rest=first + 5, dashboard=first + 6
-            )
-        )
+        config, endpoint, url = demo_config(Path(folder), ("Mumbai", "Delhi"))
         bank = subprocess.Popen(
             [sys.executable, "run_cluster.py", "--config", str(config)], stdout=subprocess.DEVNULL
         )
         try:
-            url = f"http://127.0.0.1:{first + 6}"
             wait_for(f"{url}/_stcore/health")
-            with Client(f"tcp://127.0.0.1:{first}", timeout_s=30) as client, sync_playwright() as playwright:
+            with Client(endpoint, timeout_s=30) as client, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 page = browser.new_page(viewport={"width": 1366, "height": 820})
                 client.transfer("Mumbai/1001", "Delhi/1002", "1")
@@ -104,6 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bank.send_signal(signal.SIGINT)
             bank.wait(30)
     return 0
+
+
+def demo_config(folder: Path, branches: Sequence[str]) -> tuple[Path, str, str]:
+    """The config file of a bank with these branches on free ports; its coordinator's endpoint, its dashboard's address."""
+    first = free_ports(5 + len(branches), random.Random()).start
+    dashboard = first + 4 + len(branches)
+    text = CONFIG.format(data=folder, first=first, rest=dashboard - 1, dashboard=dashboard)
+    text += "".join(BRANCH.format(name=name, port=first + 3 + n) for n, name in enumerate(branches))
+    path = folder / "demo.toml"
+    path.write_text(text, encoding="utf-8")
+    return path, f"tcp://127.0.0.1:{first}", f"http://127.0.0.1:{dashboard}"
 
 
 def wait_for(url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 import subprocess
@@ -13,9 +12,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from benchmarks.dashboard import CHROMIUM, FLAGS, wait_for
+from benchmarks.dashboard import CHROMIUM, FLAGS, demo_config, wait_for
 from zbank import Client
-from zbank.apps.chaos import ports
 from zbank.ids import new_id
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,23 +23,6 @@ TRAFFIC_S = 45.0
 WIDE: ViewportSize = {"width": 1366, "height": 820}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
-CONFIG = """
-[cluster]
-name = "demo"
-data = "{data}"
-[coordinator]
-endpoint = "tcp://127.0.0.1:{first}"
-[rest]
-port = {rest}
-[dashboard]
-port = {dashboard}
-"""
-BRANCH = """
-[branches.{name}]
-endpoint = "tcp://127.0.0.1:{port}"
-currency = "INR"
-preload = true
-"""
 PEOPLE = ("Asha Rao", "Ravi Menon", "Meera Shah", "Farid Khan", "Lata Iyer", "Nikhil Das", "Priya Nair", "Omar Sheikh")
 
 
@@ -52,17 +33,11 @@ def main() -> int:
         return 1
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        first = ports.free_ports(8, random.Random()).start
-        text = CONFIG.format(data=folder, first=first, rest=first + 6, dashboard=first + 7)
-        names = ("Mumbai", "Delhi", "Pune")
-        text += "".join(BRANCH.format(name=name, port=first + 3 + n) for n, name in enumerate(names))
-        config = Path(folder) / "demo.toml"
-        config.write_text(text, encoding="utf-8")
+        config, endpoint, url = demo_config(Path(folder), ("Mumbai", "Delhi", "Pune"))
         bank = subprocess.Popen([sys.executable, str(ROOT / "run_cluster.py"), "--config", str(config), "--drills"])
         try:
-            url = f"http://127.0.0.1:{first + 7}"
             wait_for(f"{url}/_stcore/health")
-            with Client(f"tcp://127.0.0.1:{first}") as client, sync_playwright() as playwright:
+            with Client(endpoint) as client, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 take(browser, url, client)
                 browser.close()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,14 @@ class Cluster:
     def client(self, name: str = "coordinator", timeout_s: float = 10.0) -> Client:
         """A Client of one actor; close it (it is a context manager)."""
         return Client(self.endpoints[name], timeout_s=timeout_s)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """A fresh cluster whose every actor runs: Mumbai and Delhi, with accounts 1001 and 1002 at each."""
+    cluster = Cluster(folder)
+    try:
+        cluster.start_all()
+        yield cluster
+    finally:
+        cluster.close()

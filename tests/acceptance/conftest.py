@@ -8,30 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import Cluster, running
 from tests.acceptance.rest import Rest
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A fresh running cluster: coordinator, Mumbai and Delhi, with accounts 1001 and 1002 at each branch."""
-    running = Cluster(tmp_path)
-    try:
-        running.start_all()
-        yield running
-    finally:
-        running.close()
+    with running(tmp_path) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One running cluster for all tests of a module that kill nothing and open accounts of their own."""
-    running = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        running.start_all()
-        yield running
-    finally:
-        running.close()
+    with running(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

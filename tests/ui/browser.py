@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import urllib.request
 from contextlib import suppress
@@ -14,18 +13,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.acceptance.cluster import Cluster, free_ports, wait_until
 from tests.acceptance.rest import Rest
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LIMIT_MS = 20_000
 START_LIMIT_S = 60.0
 

@@ -8,22 +8,19 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.acceptance.cluster import Cluster
+from benchmarks.dashboard import CHROMIUM, FLAGS
+from tests.acceptance.cluster import Cluster, running
 from tests.acceptance.rest import Rest
-from tests.ui.browser import CHROMIUM, FLAGS, Dashboard, Reader
+from tests.ui.browser import Dashboard, Reader
 
 WHAT_TO_DO = "there is no Chromium here: `make test-ui` as root installs it, or apt-get install chromium"
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running cluster: Mumbai and Delhi, accounts 1001 and 1002 at each."""
-    running = Cluster(tmp_path_factory.mktemp("bank"))
-    try:
-        running.start_all()
-        yield running
-    finally:
-        running.close()
+    """A running cluster, for all tests of a module."""
+    with running(tmp_path_factory.mktemp("bank")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
