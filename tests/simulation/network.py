@@ -92,6 +92,7 @@ class SimulatedSocket:
         self.closed = False
         self.inbox: deque[tuple[bytes, bytes]] = deque()  #: (route, body); a DEALER's route is b""
         self.is_router = False
+        self._body: bytes | None = None  #: of a message whose route was read
         self.routes: dict[bytes, SimulatedSocket] = {}  #: a ROUTER's connections
         self.names: dict[SimulatedSocket, bytes] = {}  #: the same by the DEALER
 
@@ -99,9 +100,9 @@ class SimulatedSocket:
         """No option of a real socket means anything here."""
 
     def getsockopt(self, option: int) -> int:
-        """There is never a second part."""
+        """There is never a part after the body."""
         assert option == zmq.RCVMORE
-        return 0
+        return 1 if self._body is not None else 0
 
     def bind(self, endpoint: str) -> None:
         """From now on frames to this address come here."""
@@ -130,16 +131,17 @@ class SimulatedSocket:
         self.network.carry(self, dealer, body)
 
     def recv(self, _flags: int = 0) -> bytes:
-        """DEALER: raises zmq.Again when there is nothing."""
+        """The next part: of a ROUTER the route, then the body. Raises zmq.Again when there is nothing."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return body
         if not self.inbox:
             raise Nothing
-        return self.inbox.popleft()[1]
-
-    def recv_multipart(self, _flags: int = 0) -> list[bytes]:
-        """ROUTER: raises zmq.Again when there is nothing."""
-        if not self.inbox:
-            raise Nothing
-        return list(self.inbox.popleft())
+        route, body = self.inbox.popleft()
+        if not self.is_router:
+            return body
+        self._body = body
+        return route
 
     def close(self, linger: int | None = None) -> None:
         """What is on its way to it is lost."""

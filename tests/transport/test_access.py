@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
 
+from zbank.domain.legs import Leg
 from zbank.protocol import messages
 from zbank.protocol.messages import (
+    AUDITOR,
     BRANCH,
+    BRIDGE,
     CLIENT,
     COORDINATOR,
+    OPERATOR,
+    REPLICA,
+    TELLER,
     AnyMessage,
     Fault,
     Hello,
     Prepare,
     Transfer,
+    TransferInfo,
     Welcome,
 )
-from zbank.transport.access import ON_LINK, ON_SERVER
+from zbank.transport.access import ANYBODY, ON_LINK, ON_SERVER, only_own, why_forbidden
+from zbank.transport.keys import PEOPLE, Key
 
 #: what only actors say: no client may, to nobody
 _AMONG_ACTORS = set(get_args(messages.Peer)) - {messages.Beat}
@@ -26,14 +35,70 @@ _AMONG_ACTORS = set(get_args(messages.Peer)) - {messages.Beat}
 
 def test_no_client_may_say_what_actors_say_to_each_other() -> None:
     for (_, role), kinds in ON_SERVER.items():
-        assert role != CLIENT or not kinds & _AMONG_ACTORS
+        assert role == BRANCH or not kinds & _AMONG_ACTORS
 
 
-def test_a_request_of_customers_is_taken_by_somebody_and_from_customers_alone() -> None:
+def test_a_request_is_taken_by_somebody_and_never_from_a_branch() -> None:
     for kind in get_args(messages.Request):
-        takers = {pair for pair, kinds in ON_SERVER.items() if kind in kinds}
-        assert {role for _, role in takers} >= {CLIENT}
-        assert kind is Hello or {role for _, role in takers} == {CLIENT}
+        roles = {role for (_, role), kinds in ON_SERVER.items() if kind in kinds}
+        assert roles >= {ANYBODY, OPERATOR}
+        assert kind is Hello or BRANCH not in roles
+
+
+@pytest.mark.parametrize("listener", [BRANCH, COORDINATOR])
+def test_no_coordinator_and_no_replica_calls_anybody(listener: str) -> None:
+    assert (listener, COORDINATOR) not in ON_SERVER
+    assert (listener, REPLICA) not in ON_SERVER
+
+
+def test_without_keys_everybody_may_what_any_person_may() -> None:
+    for listener in (BRANCH, COORDINATOR):
+        people = frozenset[type[AnyMessage]]().union(*(ON_SERVER[listener, role] for role in PEOPLE))
+        assert ON_SERVER[listener, ANYBODY] == people
+
+
+def key(role: str, *accounts: str) -> Key:
+    return Key(name="asha", role=role, public="0" * 40, made=datetime(2026, 1, 1, tzinfo=UTC), accounts=accounts)
+
+
+def pays(source: str, destination: str) -> Transfer:
+    (giver, given), (taker, taken) = source.split("/"), destination.split("/")
+    return Transfer(bytes(16), (Leg(giver, given, -5), Leg(taker, taken, 5)), "INR")
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (messages.GetAccount("1"), ""),
+        (messages.GetAccount("2"), "Mumbai/2 is not an account of asha"),
+        (messages.GetEntries("2", True, "", 5), "Mumbai/2 is not an account of asha"),
+        (pays("Mumbai/1", "Delhi/7"), ""),
+        (pays("Delhi/7", "Mumbai/1"), "Delhi/7 is not an account of asha: it can pay from its own only"),
+        (pays("Mumbai/cash", "Mumbai/1"), "Mumbai/cash is the bank's own: a teller's key may use it"),
+        (pays("Mumbai/1", "Mumbai/cash"), "Mumbai/cash is the bank's own: a teller's key may use it"),
+        (messages.Cancel(bytes(16), "ravi"), "asha asks in its own name: only a bridge's key speaks for others"),
+    ],
+)
+def test_a_client_has_its_own_accounts_and_its_own_name(message: AnyMessage, why: str) -> None:
+    assert why_forbidden(key(CLIENT, "Mumbai/1"), "Mumbai", message) == why
+
+
+def test_the_same_number_at_another_branch_is_another_account() -> None:
+    assert why_forbidden(key(CLIENT, "Mumbai/1"), "Delhi", messages.GetAccount("1"))
+
+
+def test_a_teller_has_all_accounts_and_one_name_and_a_bridge_any_name() -> None:
+    assert why_forbidden(key(TELLER), "Mumbai", pays("Mumbai/cash", "Mumbai/1")) == ""
+    assert why_forbidden(key(TELLER), "Mumbai", messages.Cancel(bytes(16), "ravi"))
+    assert why_forbidden(key(BRIDGE), "Mumbai", messages.Cancel(bytes(16), "ravi")) == ""
+
+
+def test_of_a_transfer_between_others_a_client_hears_nothing() -> None:
+    legs = (Leg("Mumbai", "1", -5), Leg("Delhi", "7", 5))
+    info = TransferInfo(bytes(16), "committed", None, legs, "INR", "rent", "", 3, 9, None, (), ())
+    assert only_own(key(CLIENT, "Delhi/7"), info) is info
+    nothing = TransferInfo(bytes(16), "unknown", None, (), "", "", "", 0, 0, None, (), ())
+    assert only_own(key(CLIENT, "Delhi/8"), info) == nothing
 
 
 def test_every_message_is_taken_somewhere() -> None:
@@ -55,6 +120,15 @@ def test_every_message_is_taken_somewhere() -> None:
         (COORDINATOR, CLIENT, messages.Vote, False),
         (COORDINATOR, BRANCH, messages.Vote, True),
         (COORDINATOR, BRANCH, Transfer, False),
+        (BRANCH, AUDITOR, Transfer, False),
+        (BRANCH, AUDITOR, messages.ListAccounts, True),
+        (BRANCH, CLIENT, messages.ListAccounts, False),
+        (BRANCH, CLIENT, messages.OpenAccount, False),
+        (BRANCH, TELLER, messages.OpenAccount, True),
+        (COORDINATOR, TELLER, messages.MakeToken, False),
+        (COORDINATOR, BRIDGE, messages.MakeToken, False),
+        (COORDINATOR, BRIDGE, messages.GetTokens, True),
+        (COORDINATOR, OPERATOR, messages.MakeToken, True),
     ],
 )
 def test_who_may_send_what(listener: str, caller: str, kind: type[AnyMessage], taken: bool) -> None:

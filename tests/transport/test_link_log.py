@@ -19,7 +19,7 @@ from zbank.protocol.messages import (
     Welcome,
 )
 from zbank.transport.links import SILENT_AFTER_US, UP, Link, branch_hello
-from zbank.transport.sockets import make_router
+from zbank.transport.sockets import Dialer, make_router
 
 WAIT_MS = 10_000
 MUMBAI = BranchInfo("Mumbai", "tcp://127.0.0.1:9100", "INR", bytes(16), 1, True)
@@ -43,7 +43,7 @@ def make_link(router: zmq.Socket[bytes]) -> Link:
         return Register(MUMBAI, 0, 0)
 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    return Link(context, endpoint, branch_hello("demo", "Mumbai"), COORDINATOR, register)
+    return Link(Dialer(context), endpoint, branch_hello("demo", "Mumbai"), COORDINATOR, register)
 
 
 def test_a_coordinator_that_never_answers_is_named_once(

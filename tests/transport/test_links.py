@@ -29,7 +29,7 @@ from zbank.protocol.messages import (
     Txn,
     Welcome,
 )
-from zbank.transport import links
+from zbank.transport import sockets
 from zbank.transport.links import (
     BEAT_EVERY_US,
     GREET_EVERY_US,
@@ -41,7 +41,7 @@ from zbank.transport.links import (
     Link,
     branch_hello,
 )
-from zbank.transport.sockets import make_router
+from zbank.transport.sockets import Dialer, make_router
 
 WAIT_MS = 5_000
 MUMBAI = BranchInfo("Mumbai", "tcp://127.0.0.1:9100", "INR", bytes(16), 1, True)
@@ -61,7 +61,7 @@ class Far:
         self.now_us = 10_000_000
         register = (lambda _name: Register(MUMBAI, 0, 0)) if role == COORDINATOR else None
         hello = branch_hello("demo", "Mumbai")
-        self.link = Link(self.context, self.endpoint, hello, role, register)
+        self.link = Link(Dialer(self.context), self.endpoint, hello, role, register)
 
     def hear(self) -> AnyMessage:
         """The next message at the far end; meanwhile the link's time passes, slowly."""
@@ -184,7 +184,7 @@ def test_where_no_new_connection_can_be_had_the_old_one_goes_on_trying(
         raise zmq.ZMQError(errno.EMFILE)
 
     coordinator.up()
-    monkeypatch.setattr(links, "make_dealer", none_left)
+    monkeypatch.setattr(sockets, "make_dealer", none_left)
     coordinator.now_us += SILENT_AFTER_US + 1
     with caplog.at_level(logging.ERROR, "zbank"):
         assert coordinator.link.tick(coordinator.now_us)

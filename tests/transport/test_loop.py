@@ -36,7 +36,7 @@ from zbank.protocol.messages import (
     Txn,
     Welcome,
 )
-from zbank.transport import loop as loop_module
+from zbank.transport import fair, inbox
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import SILENT_AFTER_US, Peers
 from zbank.transport.sockets import make_router
@@ -276,8 +276,8 @@ def test_a_flood_is_told_busy_and_left_in_the_queues_beyond_that(
     mumbai: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one turn takes on, and what it answers at all, is bounded; the rest waits outside of the process's memory."""
-    monkeypatch.setattr(loop_module, "MAX_DRAIN_MESSAGES", 50)  # less than a frame: however the frames come
-    monkeypatch.setattr(loop_module, "MAX_TURN_ANSWERS", 300)
+    monkeypatch.setattr(fair, "MAX_WAITING", 50)  # less than a frame: however the frames come
+    monkeypatch.setattr(inbox, "MAX_ANSWERS", 300)
     caller = mumbai.call()
     for _ in range(20):
         caller.send(*[GetStatus()] * 100)
@@ -341,7 +341,7 @@ def test_a_registered_connection_that_says_hello_as_another_does_not_stop_the_co
 
 def test_a_flood_of_costly_frames_is_taken_in_portions(mumbai: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Telling garbage from messages takes time: between two portions everybody else gets a turn."""
-    monkeypatch.setattr(loop_module, "MAX_DRAIN_BYTES", 5_000)
+    monkeypatch.setattr(inbox, "MAX_DRAIN_BYTES", 5_000)
     bad = mumbai.call()
     for _ in range(21):
         bad.socket.send(b"\x91" * 1_000)

@@ -31,6 +31,7 @@ from zbank.transport.engine import Engine, Incoming
 from zbank.transport.links import Link, branch_hello
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
+from zbank.transport.sockets import Dialer
 
 PRELOAD = (("1001", 10_000), ("1002", 5_000))  #: account numbers and opening balances in whole units
 
@@ -48,6 +49,7 @@ class BranchSettings(NamedTuple):
     peers: Mapping[str, str]  #: endpoints of the other branches, as far as the config names them
     preload: bool  #: open the demo accounts in an empty branch
     drills: bool = False  #: with the gates of `zbank drill`
+    keys: Path | None = None  #: folder of the keys; None = the bank has none
 
     @property
     def identity(self) -> Identity:
@@ -57,7 +59,14 @@ class BranchSettings(NamedTuple):
 
 def run(settings: BranchSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings), drills=settings.drills)
+    return serve(
+        settings.data,
+        settings.identity,
+        settings.bind,
+        partial(wire, settings),
+        drills=settings.drills,
+        keys_folder=settings.keys,
+    )
 
 
 def wire(
@@ -83,16 +92,25 @@ def wire(
         return Register(info, mark.epoch, mark.number)
 
     def connect(peer: str, endpoint: str) -> Link:
-        return Link(world.context, endpoint, hello, BRANCH, name=peer)
+        return Link(dialer, endpoint, hello, BRANCH, name=peer)
 
+    dialer = Dialer(world.context, world.keys)
     engine = world.engine(store, build, world.clock)
     if settings.preload:
         preload(engine, world.clock, settings.name, settings.currency)
     hello = branch_hello(settings.cluster, settings.name)
-    links = [Link(world.context, to, hello, COORDINATOR, register=register) for to in settings.coordinators]
-    peers = Peers(BRANCH, settings.cluster, lambda: welcome(store, settings.currency, settings.coordinators[0]))
+    links = [Link(dialer, to, hello, COORDINATOR, register=register) for to in settings.coordinators]
+    greeting = partial(welcome, store, settings.currency, settings.coordinators[0])
     loop = ActorLoop(
-        engine, peers, router, world.clock, coordinators=links, connect=connect, endpoints=settings.peers
+        engine,
+        Peers(BRANCH, settings.cluster, greeting, world.keys),
+        router,
+        world.clock,
+        coordinators=links,
+        connect=connect,
+        endpoints=settings.peers,
+        door=world.door,
+        keys=world.keys,
     )
     return engine, loop
 

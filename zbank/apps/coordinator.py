@@ -30,6 +30,7 @@ class CoordinatorSettings(NamedTuple):
     branches: tuple[str, ...]  #: names in the config file
     name: str = COORDINATOR_NAME  #: of several, each has its own
     drills: bool = False  #: with the gates of `zbank drill`
+    keys: Path | None = None  #: folder of the keys; None = the bank has none
 
     @property
     def identity(self) -> Identity:
@@ -39,7 +40,14 @@ class CoordinatorSettings(NamedTuple):
 
 def run(settings: CoordinatorSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code."""
-    return serve(settings.data, settings.identity, settings.bind, partial(wire, settings), drills=settings.drills)
+    return serve(
+        settings.data,
+        settings.identity,
+        settings.bind,
+        partial(wire, settings),
+        drills=settings.drills,
+        keys_folder=settings.keys,
+    )
 
 
 def wire(
@@ -61,5 +69,8 @@ def wire(
         return engine.machine.directory.refuse(message)
 
     engine = world.engine(store, build, world.clock)
-    peers = Peers(COORDINATOR, settings.cluster, lambda: welcome(store, "", settings.endpoint))
-    return engine, ActorLoop(engine, peers, router, world.clock, refuse_registration=refuse)
+    peers = Peers(COORDINATOR, settings.cluster, partial(welcome, store, "", settings.endpoint), world.keys)
+    loop = ActorLoop(
+        engine, peers, router, world.clock, refuse_registration=refuse, door=world.door, keys=world.keys
+    )
+    return engine, loop

@@ -6,15 +6,12 @@ Every part is started by its documented command, so that what works here works o
 from __future__ import annotations
 
 import argparse
-import errno
-import json
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,27 +20,22 @@ import msgspec
 
 import zbank
 from zbank import Client
-from zbank.apps.serving import listens_here_only
+from zbank.apps import launcher_setup as setup
+from zbank.apps.launcher_setup import DASHBOARD_NAME, REST_NAME
 from zbank.apps.supervisor import RESTART_DELAYS_S, Supervisor
 from zbank.config import (
     COORDINATOR_NAME,
     DEFAULT_COORDINATOR,
     DEFAULT_DATA,
-    BranchConfig,
     ClusterConfig,
-    CoordinatorConfig,
-    Endpoint,
     data_file,
-    listeners,
     load_config,
-    parse_endpoint,
-    url_host,
     url_of,
 )
-from zbank.errors import InvalidConfig, StoreError, ZbankError
+from zbank.errors import InvalidConfig, InvalidInput, StoreError, ZbankError
 from zbank.protocol.messages import BRANCH, COORDINATOR, StatusInfo
-from zbank.storage.opening import Identity
-from zbank.storage.removal import remove_store
+from zbank.transport.keyfolder import find_folder
+from zbank.transport.keys import KEYS_VARIABLE
 
 READY_LIMIT_S = 120.0  #: a branch may have a long journal to replay
 MAX_FALSE_STARTS = 4  #: in a row before the cluster was ever open: then something is wrong that a restart does not mend
@@ -51,9 +43,6 @@ PATIENCE_S = 10.0  #: after this long, say whom we still wait for
 ASK_LIMIT_S = 1.0
 TURN_S = 0.1
 DRILL_DELAYS_S = (0.1, 0.5)  #: in drills things die on purpose, again and again
-REST_NAME = "rest"
-DASHBOARD_NAME = "dashboard"
-GENERATED = "run_cluster.toml"  #: in the data folder: the config that --branches makes
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -79,22 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config)
         if options.data is not None:
             config = msgspec.structs.replace(config, data=Path(options.data).absolute())
+        keys = find_folder(config.path, os.environ)
         if options.branches is not None:
-            config = _with_branches(config, options.branches)
+            config = setup.with_branches(config, options.branches)
         if options.no_rest:
             config = msgspec.structs.replace(config, rest=None)
         if options.no_dashboard:
             config = msgspec.structs.replace(config, dashboard=None)
         if options.drills:
-            _check_for_drills(config)
-        _check_ports_are_free(config)
+            setup.check_for_drills(config)
+        setup.check_ports_are_free(config)
         if options.fresh:
-            _remove_data(config)
-    except InvalidConfig as error:
+            for identity in setup.remove_data(config):
+                _say(f"removed the data of the {identity}")
+        if options.secure:
+            keys = setup.make_missing_keys(config)
+    except (InvalidConfig, InvalidInput) as error:
         return _fail(str(error), EXIT_USAGE)
     except (StoreError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
-    return _run(config, drills=options.drills)
+    return _run(config, keys, drills=options.drills)
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -111,9 +104,15 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--drills", action="store_true", help="with the gates of `zbank drill`: to learn two-phase commit, not for real money"
     )
+    parser.add_argument(
+        "--secure", action="store_true", help="make keys, encrypt everything between the parts, and let nobody else in"
+    )
     parser.add_argument("--no-rest", action="store_true", help="without the REST bridge")
     parser.add_argument("--no-dashboard", action="store_true", help="without the web dashboard")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.secure and options.drills:
+        parser.error("--drills are played without keys: give it or --secure")
+    return options
 
 
 def _count(text: str) -> int:
@@ -122,14 +121,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _run(config: ClusterConfig, *, drills: bool) -> int:
+def _run(config: ClusterConfig, keys: Path | None, *, drills: bool) -> int:
+    """`keys` is the folder of the bank's keys, None when it has none."""
     stop = Stop()
     delays_s = DRILL_DELAYS_S if drills else RESTART_DELAYS_S
-    supervisor = Supervisor(_commands(config, drills=drills), _environment(), _say, delays_s)
+    supervisor = Supervisor(_commands(config, drills=drills), _environment(keys), _say, delays_s)
     try:
         _say(f"starting cluster {config.name} ({config.path})")
-        if _wait_until_ready(config, supervisor, stop):
-            _show(config, supervisor, drills=drills)
+        if _wait_until_ready(config, keys, supervisor, stop):
+            _show(config, keys, supervisor, drills=drills)
             while not stop.asked and supervisor.hopeless is None:
                 supervisor.turn(TURN_S)
         if supervisor.hopeless is not None:
@@ -164,114 +164,17 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     return commands
 
 
-def _environment() -> dict[str, str]:
-    """Ours, so that the children find this very zbank from any working directory and write their lines at once."""
+def _environment(keys: Path | None) -> dict[str, str]:
+    """Ours, and where the keys are; so that the children find this very zbank anywhere and write their lines at once."""
     paths = [str(Path(zbank.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
-
-
-def _with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
-    """The same cluster with `count` branches, written to a file of its own in the data folder for the children to read.
-
-    Branches beyond those of the file are made like its last one, on the next ports after the highest.
-    """
-    branches = dict(list(config.branches.items())[:count])
-    last = list(config.branches.values())[-1]
-    port = max(port for _, _, port in listeners(config))
-    number = len(branches)
-    while len(branches) < count:
-        number, port = number + 1, port + 1
-        while f"branch{number}" in {name.lower() for name in branches}:
-            number += 1
-        addresses = {
-            key: str(Endpoint(parse_endpoint(getattr(last, key)).host, port)) for key in ("endpoint", "bind")
-        }
-        branches[f"Branch{number}"] = msgspec.structs.replace(last, **addresses)
-    config.data.mkdir(parents=True, exist_ok=True)
-    path = config.data / GENERATED
-    path.write_text(_as_toml(msgspec.structs.replace(config, branches=branches)), encoding="utf-8")
-    return load_config(path)
-
-
-def _as_toml(config: ClusterConfig) -> str:
-    lines = [f"# Made by run_cluster.py --branches {len(config.branches)} from {config.path}; written anew each time."]
-    sections: dict[str, Mapping[str, object]] = {
-        "cluster": {"name": config.name, "data": str(config.data.absolute())},
-        "coordinator": msgspec.structs.asdict(config.coordinator),
-        **{f"branches.{name}": msgspec.structs.asdict(branch) for name, branch in config.branches.items()},
-    }
-    sections |= {
-        name: msgspec.structs.asdict(section)
-        for name, section in (("rest", config.rest), ("dashboard", config.dashboard))
-        if section is not None
-    }
-    for name, values in sections.items():
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value != ""]
-    return "\n".join(lines) + "\n"
-
-
-# --- before the start -------------------------------------------------------------------------------------------------
-
-
-def _check_for_drills(config: ClusterConfig) -> None:
-    """Raise InvalidConfig when something listens where other machines can reach it."""
-    for section, _, host, port in _listeners(config):
-        address = f"tcp://{host}:{port}"
-        if not listens_here_only(address):
-            raise InvalidConfig(
-                f"{config.path}: {section}: {address} can be reached from other machines: with --drills all addresses "
-                "must be of this machine alone, as in tcp://127.0.0.1:9100"
-            )
-
-
-def _listeners(config: ClusterConfig) -> Iterator[tuple[str, str, str, int]]:
-    """All that listens here: section and key of the config, host, port."""
-    actors: list[tuple[str, CoordinatorConfig | BranchConfig]] = [("coordinator", config.coordinator)]
-    actors += [(f"branches.{name}", branch) for name, branch in config.branches.items()]
-    for section, actor in actors:
-        yield section, "endpoint" if actor.bind == actor.endpoint else "bind", *parse_endpoint(actor.bind)
-    if config.rest is not None:
-        yield REST_NAME, "port", url_host(config.rest.host), config.rest.port
-    if config.dashboard is not None:
-        yield DASHBOARD_NAME, "port", url_host(config.dashboard.host), config.dashboard.port
-
-
-def _check_ports_are_free(config: ClusterConfig) -> None:
-    """Raise InvalidConfig, with the key to change, unless everything can listen where it is told to."""
-    for section, key, host, port in _listeners(config):
-        try:
-            _try_to_listen(host, port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                why = f"port {port} is taken (does the cluster run already?): stop who has it, or give another port"
-            else:
-                why = f"cannot listen on {host}:{port} here ({error.strerror}): give an address of this machine"
-            raise InvalidConfig(f"{config.path}: {section}.{key}: {why}") from error
-
-
-def _try_to_listen(host: str, port: int) -> None:
-    if host == "*":
-        host = "0.0.0.0"
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as ZeroMQ does: not held up by closed connections
-        probe.bind(address)
-        probe.listen()
-
-
-def _remove_data(config: ClusterConfig) -> None:
-    identities = [Identity(config.name, COORDINATOR, COORDINATOR_NAME)]
-    identities += [Identity(config.name, BRANCH, name) for name in config.branches]
-    for identity in identities:
-        if remove_store(data_file(config.data, identity.name), identity):
-            _say(f"removed the data of the {identity}")
+    told = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    return os.environ | told | {KEYS_VARIABLE: str(keys or "")}
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
-def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop) -> bool:
+def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, stop: Stop) -> bool:
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
@@ -285,7 +188,7 @@ def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop)
             if child.ends_in_a_row >= MAX_FALSE_STARTS:
                 supervisor.hopeless = child
                 return False
-        missing = wanted - _who_answers(config)
+        missing = wanted - _who_answers(config, keys)
         now_s = time.monotonic()
         if missing and now_s > patient_until_s:
             _say(f"still waiting for {', '.join(sorted(missing))}")
@@ -296,10 +199,10 @@ def _wait_until_ready(config: ClusterConfig, supervisor: Supervisor, stop: Stop)
     return True
 
 
-def _who_answers(config: ClusterConfig) -> set[str]:
+def _who_answers(config: ClusterConfig, keys: Path | None) -> set[str]:
     """Names of the actors that answer a status request now; the coordinator must know a branch for it to count."""
     try:
-        with Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S) as bank:
+        with Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "") as bank:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
     except ZbankError:
         return set()
@@ -317,7 +220,7 @@ def _pages(config: ClusterConfig) -> dict[str, str]:
     return {name: url_of(section) for name, section in sections if section is not None}
 
 
-def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> None:
+def _show(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, *, drills: bool) -> None:
     """What runs where, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -337,7 +240,7 @@ def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> Non
     with console.capture() as drawn:
         console.print(table)
     _say(drawn.get().rstrip("\n"))
-    _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config)), ""]))
+    _say("\n".join(["The bank is open. In a second shell:", "", *(f"    {line}" for line in _first_steps(config, keys)), ""]))
     if DASHBOARD_NAME in pages:
         _say(f"In a browser: {pages[DASHBOARD_NAME]} shows the bank, and lets you use it.")
     if REST_NAME in pages:
@@ -348,12 +251,14 @@ def _show(config: ClusterConfig, supervisor: Supervisor, *, drills: bool) -> Non
     _say("Ctrl-C stops everything; the next start goes on with this data (--fresh: from nothing).")
 
 
-def _first_steps(config: ClusterConfig) -> Iterator[str]:
+def _first_steps(config: ClusterConfig, keys: Path | None) -> Iterator[str]:
     if sys.prefix != sys.base_prefix:
         yield f"cd {Path.cwd()}"
         yield f". {_short(Path(sys.prefix))}/bin/activate"
     if config.coordinator.endpoint != DEFAULT_COORDINATOR:
         yield f"export ZBANK_ENDPOINT={config.coordinator.endpoint}"
+    if keys is not None:
+        yield f"export {KEYS_VARIABLE}={keys}"
     yield "zbank status"
     yield "zbank accounts"
     ready = [name for name, branch in config.branches.items() if branch.preload]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import resource
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +15,15 @@ import zmq
 
 from zbank.clock import Clock
 from zbank.config import data_file, parse_endpoint
-from zbank.errors import CorruptStore, FenceLost, ForeignStore, StoreError, ZbankError
+from zbank.errors import CorruptStore, FenceLost, ForeignStore, InvalidConfig, StoreError, ZbankError
 from zbank.ids import new_id
 from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
 from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.door import Door, DoorFailed
 from zbank.transport.engine import Engine
+from zbank.transport.keyfolder import Keys
 from zbank.transport.loop import ActorLoop
-from zbank.transport.sockets import make_router
+from zbank.transport.sockets import lets_strangers_in, make_router
 
 MAX_OPEN_FILES = 10_240  #: of one actor; each connection is one
 EXIT_DONE = 0
@@ -43,39 +45,87 @@ class CannotDrill(ZbankError):
     code = "cannot_drill"
 
 
+class KeysNeeded(ZbankError):
+    """Other machines can reach an actor whose bank has no keys: whoever is there could do anything."""
+
+    code = "keys_needed"
+
+
+class NotClosed(ZbankError):
+    """The probe at the start got in, or could not tell: the actor must not serve."""
+
+    code = "not_closed"
+
+
 class World(NamedTuple):
     """What an actor stands in, beside its store: the simulator has one of its own."""
 
     clock: Clock
     context: zmq.Context[zmq.Socket[bytes]]
     engine: type[Engine] = Engine  #: what makes its turns
+    keys: Keys | None = None  #: None = the bank has none
+    door: Door | None = None
 
 
 Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
-def serve(data: Path, identity: Identity, bind: str, wire: Wire, *, drills: bool = False) -> int:
+def serve(
+    data: Path, identity: Identity, bind: str, wire: Wire, *, drills: bool = False, keys_folder: Path | None = None
+) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
 
-    With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone.
+    With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone. So it must without keys.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
+    os.umask(0o077)  # what it keeps is for its owner's eyes alone
     _allow_connections()
     try:
-        world = World(Clock(), zmq.Context.instance(), _drill_engine(bind, identity, data) if drills else Engine)
-        router = _listen(world.context, bind, identity)
+        if drills and keys_folder is not None:
+            raise CannotDrill(f"{identity} has keys, and drills are played without: leave --drills out, or unset ZBANK_KEYS")
+        engine_type = _drill_engine(bind, identity, data) if drills else Engine
+        keys = _keys_of(keys_folder, identity, bind)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        router = _listen(context, bind, identity, keys)
+        door = Door(context, router, keys)
+        if keys is not None:
+            _try_the_lock(context, router, keys, identity)
         store = JournalStore.open(data_file(data, identity.name), identity, new_id())
-        engine, loop = wire(world, store, router)
-        log.info("%s serves at %s, epoch %d, %d records", identity, bind, store.epoch, store.seq)
+        engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
+        how = "by keys" if keys is not None else "without keys, to this machine alone"
+        log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
         loop.run()
         engine.close()
         router.close()
+        door.close()
         log.info("%s stopped", identity)
-    except (ForeignStore, CorruptStore, FenceLost, CannotListen, CannotDrill) as error:
+    except (ForeignStore, CorruptStore, FenceLost, CannotListen, CannotDrill, KeysNeeded, InvalidConfig) as error:
         return _failed(error, EXIT_USAGE)
-    except StoreError as error:
+    except (StoreError, DoorFailed, NotClosed) as error:
         return _failed(error, EXIT_FAILED)
     return EXIT_DONE
+
+
+def _keys_of(folder: Path | None, identity: Identity, bind: str) -> Keys | None:
+    """This actor's keys. Raises KeysNeeded, and InvalidConfig for keys that cannot be used."""
+    if folder is not None:
+        return Keys(folder, identity.name, role=identity.role, cluster=identity.cluster)
+    if not listens_here_only(bind):
+        raise KeysNeeded(
+            f"{identity} listens at {bind}, which other machines can reach, and this bank has no keys, so anybody there could "
+            "do anything: make keys with `zbank keys init --config FILE` (or --cluster and --branch), and copy them beside "
+            "the config file of each machine; or listen on 127.0.0.1"
+        )
+    return None
+
+
+def _try_the_lock(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes], keys: Keys, identity: Identity) -> None:
+    """A stranger tries to get in, and must not. Raises NotClosed."""
+    _, _, port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")
+    host = parse_endpoint(router.getsockopt_string(zmq.LAST_ENDPOINT)).host
+    near = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)
+    found = lets_strangers_in(context, f"tcp://{near}:{port}", keys.pair.public)
+    if found:
+        raise NotClosed(f"{identity} does not serve: {found}. Start it again; if it says so again, do not use this machine")
 
 
 def listens_here_only(bind: str) -> bool:
@@ -118,9 +168,11 @@ def _failed(error: ZbankError, exit_code: int) -> int:
     return exit_code
 
 
-def _listen(context: zmq.Context[zmq.Socket[bytes]], bind: str, identity: Identity) -> zmq.Socket[bytes]:
+def _listen(
+    context: zmq.Context[zmq.Socket[bytes]], bind: str, identity: Identity, keys: Keys | None
+) -> zmq.Socket[bytes]:
     try:
-        return make_router(context, bind)
+        return make_router(context, bind, None if keys is None else keys.pair)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             cure = "end what uses the port, or change"

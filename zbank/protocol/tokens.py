@@ -15,13 +15,21 @@ from zbank.domain.account import parse_account
 from zbank.errors import InvalidInput
 from zbank.protocol.fold import Settled
 from zbank.protocol.machine import CONFLICTING_ID
-from zbank.protocol.messages import AnyMessage, Fault, GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
+from zbank.protocol.messages import (
+    AUDITOR,
+    OPERATOR,
+    TELLER,
+    AnyMessage,
+    Fault,
+    GetTokens,
+    MakeToken,
+    RevokeToken,
+    TokenInfo,
+    TokensPage,
+)
 from zbank.protocol.records import Record, TokenMade, TokenRevoked
 
 CUSTOMER = "customer"  # the accounts named with it, and nothing else
-TELLER = "teller"
-AUDITOR = "auditor"  # reads all, changes nothing
-OPERATOR = "operator"
 ROLES = (CUSTOMER, TELLER, AUDITOR, OPERATOR)
 
 MAX_TOKENS = 5_000  #: above it the longest revoked are forgotten; their ids never are

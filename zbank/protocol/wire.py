@@ -36,9 +36,16 @@ PENDING = "pending"
 UNKNOWN = "unknown"
 
 # Roles, as said in Hello and Welcome.
-CLIENT = "client"
+CLIENT = "client"  # whoever is no actor; its key says what kind
 BRANCH = "branch"
 COORDINATOR = "coordinator"
+
+# Further roles that a key can have, and a token.
+TELLER = "teller"  # any account, and the cash desk
+AUDITOR = "auditor"  # reads all, changes nothing
+OPERATOR = "operator"
+BRIDGE = "bridge"  # asks in the names of others, whom it has let in: the REST bridge
+REPLICA = "replica"
 
 
 class Message(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

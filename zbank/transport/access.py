@@ -1,14 +1,23 @@
-"""Who may send what to whom: one table. What stands in no cell is refused.
+"""Who may send what to whom: one table. What stands in no line of it is refused.
 
-Without keys the role is what the peer says of itself; with keys it will be what its key says.
+The role is what the connection's key says. Without keys (on one machine alone) it is what the peer says of itself, and
+whoever is no actor is ANYBODY.
 """
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.protocol.messages import (
+    AUDITOR,
     BRANCH,
+    BRIDGE,
     CLIENT,
     COORDINATOR,
+    OPERATOR,
+    TELLER,
+    UNKNOWN,
     Abort,
     Ack,
     AnyMessage,
@@ -41,52 +50,68 @@ from zbank.protocol.messages import (
     RevokeToken,
     StillPending,
     Transfer,
+    TransferInfo,
     Vote,
     Welcome,
 )
+from zbank.transport.keys import PEOPLE, Key
 
 Kinds = frozenset[type[AnyMessage]]
+Roles = frozenset[str]
 
-_NEWS: Kinds = frozenset({Welcome, Fault, Beat})
+ANYBODY = "anybody"  #: where there are no keys
 
-#: by (role of who listens, role of who connected to it)
+NOBODY: Roles = frozenset()
+ALL: Roles = frozenset({*PEOPLE, ANYBODY})
+PAY = ALL - {AUDITOR}  # a client from the own accounts alone, and never the bank's
+SEE_ALL = ALL - {CLIENT}
+KEEP = SEE_ALL - {AUDITOR}
+WATCH = SEE_ALL - {TELLER}
+RUN = WATCH - {AUDITOR}
+GRANT = frozenset({OPERATOR, ANYBODY})
+BRANCHES = frozenset({BRANCH})
+
+#: by message: whose key may send it to a branch, and whose to the coordinator. No key of a coordinator is in it: it calls
+#: nobody, and Prepare, Commit and Abort are taken only over a connection that was made to its key (ON_LINK).
+TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
+    Hello: (ALL | BRANCHES, ALL | BRANCHES),
+    Beat: (ALL | BRANCHES, ALL | BRANCHES),
+    Transfer: (PAY, PAY),
+    Cancel: (PAY, NOBODY),
+    OpenAccount: (KEEP, NOBODY),
+    ChangeAccount: (KEEP, NOBODY),
+    GetAccount: (ALL, NOBODY),
+    GetEntries: (ALL, NOBODY),
+    GetTransfer: (ALL, ALL),
+    GetDirectory: (NOBODY, ALL),
+    ListAccounts: (SEE_ALL, NOBODY),
+    ListTransfers: (SEE_ALL, NOBODY),
+    GetStatus: (SEE_ALL, SEE_ALL),
+    GetEvents: (WATCH, WATCH),
+    GetFigures: (WATCH, WATCH),
+    InquireNow: (RUN, NOBODY),
+    GetTokens: (NOBODY, WATCH),
+    MakeToken: (NOBODY, GRANT),
+    RevokeToken: (NOBODY, GRANT),
+    Inquiry: (BRANCHES, BRANCHES),
+    Register: (NOBODY, BRANCHES),
+    Position: (NOBODY, BRANCHES),
+    Vote: (NOBODY, BRANCHES),
+    Ack: (NOBODY, BRANCHES),
+    Outcome: (NOBODY, BRANCHES),
+    Fault: (NOBODY, BRANCHES),
+}
+
+
+def _of(column: int, role: str) -> Kinds:
+    return frozenset(kind for kind, roles in TABLE.items() if role in roles[column])
+
+
+#: the table by (role of who listens, role of who connected to it)
 ON_SERVER: dict[tuple[str, str], Kinds] = {
-    (BRANCH, CLIENT): frozenset(
-        {
-            Hello,
-            Beat,
-            Transfer,
-            Cancel,
-            OpenAccount,
-            ChangeAccount,
-            GetAccount,
-            ListAccounts,
-            GetEntries,
-            GetTransfer,
-            ListTransfers,
-            GetEvents,
-            GetFigures,
-            GetStatus,
-            InquireNow,
-        }
-    ),
-    (BRANCH, BRANCH): frozenset({Hello, Beat, Inquiry}),
-    (COORDINATOR, CLIENT): frozenset(
-        {
-            Hello,
-            Beat,
-            Transfer,
-            GetTransfer,
-            GetEvents,
-            GetFigures,
-            GetStatus,
-            GetDirectory,
-            MakeToken,
-            RevokeToken,
-            GetTokens,
-        }
-    ),
-    (COORDINATOR, BRANCH): frozenset({Hello, Beat, Register, Position, Vote, Ack, Inquiry, Outcome, Fault}),
+    (listener, role): _of(column, role)
+    for column, listener in enumerate((BRANCH, COORDINATOR))
+    for role in sorted(ALL | BRANCHES)
 }
 
 #: the same, before the connection is known to stand for the actor it names. No Beat: a branch beats when it believes that
@@ -95,8 +120,47 @@ UNTIL_BOUND: dict[tuple[str, str], Kinds] = {
     (COORDINATOR, BRANCH): frozenset({Hello, Register}),
 }
 
+_NEWS: Kinds = frozenset({Welcome, Fault, Beat})
+
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
     COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending},
     BRANCH: _NEWS | {Commit, Abort, StillPending},
 }
+
+
+def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
+    """Why this key may not send this very message, whose kind it may; "" = it may. `listener` is the branch asked."""
+    if getattr(message, "caller", "") and key.role != BRIDGE:
+        return f"{key.name} asks in its own name: only a {BRIDGE}'s key speaks for others"
+    if key.role != CLIENT:
+        return ""
+    if isinstance(message, GetAccount | GetEntries) and f"{listener}/{message.number}" not in key.accounts:
+        return f"{listener}/{message.number} is not an account of {key.name}"
+    if isinstance(message, Transfer):
+        for leg in message.legs:
+            if leg.number in SYSTEM_NUMBERS:
+                return f"{leg.account} is the bank's own: a {TELLER}'s key may use it"
+            if leg.amount_minor < 0 and leg.account not in key.accounts:
+                return f"{leg.account} is not an account of {key.name}: it can pay from its own only"
+    return ""
+
+
+def only_own(key: Key, message: AnyMessage) -> AnyMessage:
+    """What a client's key is told: of a transfer between others, that nothing is known."""
+    if isinstance(message, TransferInfo) and not any(leg.account in key.accounts for leg in message.legs):
+        return replace(
+            message,
+            status=UNKNOWN,
+            refusal=None,
+            legs=(),
+            currency="",
+            memo="",
+            effective_on="",
+            number=0,
+            at_us=0,
+            txn=None,
+            participants=(),
+            timeline=(),
+        )
+    return message

@@ -6,7 +6,9 @@ a future's callback (callbacks run in that thread: keep them short); everything 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from zbank.domain.account import check_branch_name, parse_account
@@ -39,6 +41,7 @@ from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
 from zbank.transport.client_tokens import TokenClient
 from zbank.transport.client_watch import WatchClient
+from zbank.transport.keyfolder import NAME_VARIABLE, find_folder
 from zbank.transport.views import AccountView, ActorDown, StatementPage, account_view, statement_page
 
 
@@ -46,7 +49,9 @@ class Client(MoneyClient, WatchClient, TokenClient):
     """A connection to the bank, through its coordinator or through one branch.
 
     `endpoint`: the coordinator's or a branch's address. `cluster`: refuse any cluster of another name; "" = any.
-    `timeout_s`: for each request, unless it says otherwise. `name`: who asks; ids belong to their caller.
+    `timeout_s`: for each request, unless it says otherwise. `name`: who asks; ids belong to their caller. `keys`: folder of
+    the keys of a bank that has some, "" = none, None = where ZBANK_KEYS says; `key`: which of the keys there, None = the one
+    that ZBANK_KEY names, or the only one that can be meant (InvalidConfig when they cannot be used).
 
     Amounts are decimal text ("50.00"), an int of whole units, or a Decimal; never a float. Ids are None (a fresh one),
     16 bytes, UUID text, or a text key of yours; the same id sent again with the same content never executes twice.
@@ -64,8 +69,12 @@ class Client(MoneyClient, WatchClient, TokenClient):
         cluster: str = "",
         timeout_s: float = 10.0,
         name: str = "",
+        keys: str | Path | None = None,
+        key: str | None = None,
     ) -> None:
-        super().__init__(endpoint, cluster=cluster, timeout_s=timeout_s, name=name)
+        folder = find_folder(None, os.environ) if keys is None else Path(keys) if keys else None
+        wanted = os.environ.get(NAME_VARIABLE, "") if key is None else key
+        super().__init__(endpoint, cluster=cluster, timeout_s=timeout_s, name=name, keys=folder, key=wanted)
 
     def __enter__(self) -> Client:
         return self

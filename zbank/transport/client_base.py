@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from zbank.errors import NoAnswer, ZbankError
@@ -14,6 +15,7 @@ from zbank.protocol.messages import BRANCH, COORDINATOR, AnyMessage, BranchInfo,
 from zbank.transport import client_input as given
 from zbank.transport.client_io import ClientShell
 from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, Ask
+from zbank.transport.keyfolder import Keys, person_of
 from zbank.transport.views import ActorDown
 
 T = TypeVar("T")
@@ -32,14 +34,17 @@ def as_it_is(answer: Any) -> Any:
 class ClientBase:
     """The connection. See `zbank.transport.client.Client` for all that a caller needs."""
 
-    def __init__(self, endpoint: str, *, cluster: str, timeout_s: float, name: str) -> None:
+    def __init__(
+        self, endpoint: str, *, cluster: str, timeout_s: float, name: str, keys: Path | None = None, key: str = ""
+    ) -> None:
         self.endpoint = given.check_endpoint(endpoint)
         given.check_names(cluster, name)
         self._timeout_us = given.timeout_us(timeout_s)
         self._caller = ""  #: in whose name it asks; "" = its own
         self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
         self._silent: dict[str, float] = {}  #: by target that did not answer a survey: when it last was given the whole time
-        self._io = ClientShell(endpoint, cluster, name)
+        self.key: Keys | None = None if keys is None else Keys(keys, person_of(keys, key), cluster=cluster)
+        self._io = ClientShell(endpoint, cluster, name, self.key)
         self._routes = self._io.core.routes
         self._finalizer = weakref.finalize(self, self._io.begin_close)
 

@@ -25,7 +25,8 @@ from zbank.protocol.messages import AnyMessage
 from zbank.transport.client_core import ClientCore
 from zbank.transport.client_peer import IDLE_US, AnyRequest, Peer
 from zbank.transport.client_request import Request
-from zbank.transport.sockets import make_dealer
+from zbank.transport.keyfolder import Keys
+from zbank.transport.sockets import Dialer
 
 T = TypeVar("T")
 Socket = zmq.Socket[bytes]
@@ -45,8 +46,9 @@ log = logging.getLogger(__name__)
 class ClientShell:
     """The world of one core: its sockets, and the way in. `submit`, `call` and `close` may be called from any thread."""
 
-    def __init__(self, endpoint: str, cluster: str, name: str) -> None:
+    def __init__(self, endpoint: str, cluster: str, name: str, keys: Keys | None = None) -> None:
         self.core = ClientCore(endpoint, cluster, name, _monotonic_us())
+        self.dialer = Dialer(_shared_context(), keys)
         self.sockets: dict[str, Socket] = {}  #: by endpoint; the I/O thread's
         self.closing = False
         self.ended = threading.Event()
@@ -266,7 +268,9 @@ class IoThread:
             if core.peers.get(peer.endpoint) is not peer:
                 continue
             try:
-                dealer = make_dealer(_shared_context(), peer.endpoint)
+                if shell.dialer.keys is not None:
+                    shell.dialer.keys.refresh()
+                dealer = shell.dialer.dealer(peer.endpoint, *core.routes.role_at(peer.endpoint))
             except zmq.ZMQError as error:
                 core.peer_failed(peer, str(error))
                 continue

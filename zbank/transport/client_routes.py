@@ -7,7 +7,7 @@ worked with alone; its coordinator is asked only when something concerns other b
 from __future__ import annotations
 
 from zbank.errors import RemoteFault, Unreachable, ZbankError
-from zbank.protocol.messages import COORDINATOR, BranchInfo, Directory, Welcome
+from zbank.protocol.messages import BRANCH, COORDINATOR, BranchInfo, Directory, Welcome
 from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR
 
 
@@ -102,6 +102,13 @@ class Routes:
         """All endpoints that requests may go to."""
         found = {self.endpoint, self.coordinator_endpoint} | {info.endpoint for info in self.directory.values()}
         return found - {""}
+
+    def role_at(self, endpoint: str) -> tuple[str, str]:
+        """Role and name of who should be at an endpoint, as far as that is known ("" = it is not)."""
+        if self.contact is not None and endpoint == self.coordinator_endpoint:
+            return COORDINATOR, ""
+        name = next((info.name for info in self.directory.values() if info.endpoint == endpoint), "")
+        return (BRANCH, name) if name else ("", "")
 
     def known_as(self, endpoint: str) -> str:
         """What is, or should be, at an endpoint, in words: "branch Mumbai", "the coordinator"."""

@@ -88,6 +88,11 @@ class Engine:
         self.figures = Figures()  #: what this process counts
         self._take_office()
 
+    @property
+    def name(self) -> str:
+        """The actor's."""
+        return self._store.identity.name
+
     def _take_office(self) -> None:
         """A new epoch, forced before anything is served (P11, R5)."""
         now = self._clock.now()

@@ -28,7 +28,7 @@ from zbank.protocol.messages import (
     Welcome,
 )
 from zbank.transport.access import ON_LINK
-from zbank.transport.sockets import make_dealer
+from zbank.transport.sockets import Dialer
 
 BEAT_EVERY_US = 500_000
 GREET_EVERY_US = 1_000_000
@@ -48,7 +48,7 @@ class Link:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
+        dialer: Dialer,
         endpoint: str,
         hello: Hello,
         role: str,
@@ -63,7 +63,7 @@ class Link:
         self._wanted_name = name
         self.state = GREETING
         self.used_us = 0  #: when something was last sent on purpose
-        self._context = context
+        self._dialer = dialer
         self._hello = hello
         self._register = register
         self._sender = Sender("", role, "")
@@ -71,7 +71,7 @@ class Link:
         self._sent_us = 0
         self._beat_us = 0
         self.complaint = ""  #: why the link does not come up, as last said in the log; "" = nothing is wrong
-        self.socket = make_dealer(context, endpoint)
+        self.socket = dialer.dealer(endpoint, role, name)
 
     def send(self, envelopes: list[Envelope], now_us: int) -> None:
         """Send a batch, if the link is up."""
@@ -182,7 +182,7 @@ class Link:
     def _renew_socket(self) -> None:
         """Begin with a new socket. Where there is none to be had, the old one goes on trying."""
         try:
-            socket = make_dealer(self._context, self.endpoint)
+            socket = self._dialer.dealer(self.endpoint, self.role, self._wanted_name)
         except zmq.ZMQError as error:
             self._complain(f"no new connection to {self.endpoint} can be made: {error.strerror}")
             return

@@ -9,34 +9,28 @@ import gc
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import FrameType
 
 import zmq
 
 from zbank.clock import Clock
-from zbank.errors import BadFrame
-from zbank.protocol.codec import decode_batch, encode_frames
+from zbank.protocol.codec import encode_frames
 from zbank.protocol.machine import Address, Effect
-from zbank.protocol.messages import (
-    CLIENT,
-    AnyMessage,
-    Beat,
-    Fault,
-    Hello,
-    Register,
-    Registered,
-)
-from zbank.transport.engine import OVERLOADED, Engine, Incoming
+from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Register, Registered
+from zbank.transport.access import only_own
+from zbank.transport.door import Door
+from zbank.transport.engine import Engine
+from zbank.transport.inbox import Inbox
+from zbank.transport.keyfolder import Keys
 from zbank.transport.links import Link
 from zbank.transport.peers import Peers, Session
+from zbank.transport.sockets import listen_anew
 
 TICK_MS = 100
 TURN_MESSAGES = 256  #: decided and forced together; smaller turns let the stages of a 2PC overlap, larger ones force less
-MAX_DRAIN_MESSAGES = 8192  #: taken on at once; clients are told `busy` for more
-MAX_DRAIN_FRAMES = 4096  #: drained at once; the rest waits in ZeroMQ's queues, and then in the senders'
-MAX_DRAIN_BYTES = 4 << 20  #: drained for one turn; garbage costs up to 90 ms a MiB to tell from messages
-MAX_TURN_ANSWERS = 16_384  #: that need no turn (faults, `busy`): with so many to send nothing more is drained
+MAX_LINK_MESSAGES = 8192  #: taken from one link at once
+KEYS_EVERY_US = 1_000_000
 MAX_PEER_LINKS = 64
 MAX_REFUSED = 100  #: branches whose refusal is remembered
 DROPPED_EVERY_US = 1_000_000
@@ -59,9 +53,12 @@ class ActorLoop:
         connect: Callable[[str, str], Link] | None = None,
         endpoints: Mapping[str, str] | None = None,
         refuse_registration: Callable[[Register], Fault | None] | None = None,
+        door: Door | None = None,
+        keys: Keys | None = None,
     ) -> None:
         """A branch has links to its `coordinators`, and `connect`s to other branches when it must ask them: `endpoints` are
         those it knows before a coordinator tells. A coordinator says by `refuse_registration` which it does not take.
+        `keys` are this actor's, if the bank has any; the `door` decides who may connect.
         """
         self._engine = engine
         self._peers = peers
@@ -72,6 +69,10 @@ class ActorLoop:
         self._refuse_registration = refuse_registration
         self._links: dict[str, Link] = {}  #: to other branches, by name
         self._endpoints = dict(endpoints or {})  #: of other branches, by name
+        self._door = door
+        self._keys = keys
+        self._keys_seen_us = 0
+        self._inbox = Inbox(router, peers, engine.name, clock, door, self._registers)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
         self._refused: dict[str, str] = {}  #: by branch: why it cannot register
@@ -79,7 +80,6 @@ class ActorLoop:
         self._next_tick_us = 0
         self._dropped_answers = 0  #: not told in the log yet
         self._dropped_told_us = 0
-        self._answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Finish the running turn, then return from `run`. Fit to be a signal handler."""
@@ -100,16 +100,20 @@ class ActorLoop:
 
     def step(self) -> None:
         """Take in all that has arrived, answer it, and see to what is due. Does not wait; raises as `run` does."""
-        now = self._clock.now()
-        batch = self._drain(now.mono_us)
-        for first in range(0, len(batch), TURN_MESSAGES):
-            self._send(self._engine.turn(batch[first : first + TURN_MESSAGES], self._clock.now()))
-        if now.mono_us >= self._next_tick_us:
-            self._next_tick_us = now.mono_us + TICK_MS * 1000
-            self._send(self._tick())
-        elif self._answers:
-            self._send(())
-        self._engine.maintain()
+        while not self._stopping:
+            now = self._clock.now()
+            self._drain(now.mono_us)
+            batch = self._inbox.queue.take(TURN_MESSAGES, self._actors())
+            if batch:
+                self._send(self._engine.turn(batch, self._clock.now()))
+            if now.mono_us >= self._next_tick_us:
+                self._next_tick_us = now.mono_us + TICK_MS * 1000
+                self._send(self._tick())
+            elif self._inbox.answers:
+                self._send(())
+            self._engine.maintain()
+            if not self._inbox.queue.waiting:
+                return
 
     def _wait(self) -> None:
         """Until something arrives or the next tick is due."""
@@ -130,52 +134,18 @@ class ActorLoop:
 
     # --- in --------------------------------------------------------------------------------------------------------
 
-    def _drain(self, now_us: int) -> list[Incoming]:
-        """All that waits, up to the turn's limit."""
-        batch: list[Incoming] = []
+    def _drain(self, now_us: int) -> None:
+        """Take in what waits, from the links and from the door."""
+        queue = self._inbox.queue
         for link in self._all_links():
-            batch += link.receive(now_us, MAX_DRAIN_MESSAGES - len(batch))
-        for _, _, message in batch:
-            if isinstance(message, Registered):
-                self._endpoints.update((info.name, info.endpoint) for info in message.branches)
-        taken_bytes = 0
-        for _ in range(MAX_DRAIN_FRAMES):
-            if taken_bytes >= MAX_DRAIN_BYTES or len(self._answers) >= MAX_TURN_ANSWERS or len(batch) >= MAX_DRAIN_MESSAGES:
-                break
-            try:
-                frames = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            taken_bytes += sum(map(len, frames))
-            self._receive(frames, batch, now_us)
-        return batch
+            for incoming in link.receive(now_us, MAX_LINK_MESSAGES):
+                if isinstance(incoming[2], Registered):
+                    self._endpoints.update((info.name, info.endpoint) for info in incoming[2].branches)
+                queue.add(link.name, incoming)
+        self._inbox.drain(now_us)
 
-    def _receive(self, frames: list[bytes], batch: list[Incoming], now_us: int) -> None:
-        route = frames[0]
-        if len(frames) != 2:
-            fault = Fault(code="bad_frame", detail=f"a message has one frame, this one has {len(frames) - 1}")
-            self._answers.append((route, 0, fault))
-            return
-        try:
-            envelopes = decode_batch(frames[1])
-        except BadFrame as error:
-            self._answers.append((route, 0, Fault(code=error.code, detail=error.detail[:500])))
-            return
-        session = self._peers.session(route, now_us)
-        for n, message in envelopes:
-            if type(message) is Hello:
-                self._answers.append((route, n, self._peers.hello(route, message, now_us)))
-                session = self._peers.session(route, now_us)
-                continue
-            if session is None or type(message) not in session.allowed:
-                self._answers.append((route, n, self._peers.refusal(session, message)))
-            elif type(message) is Beat:
-                if not message.answer:
-                    self._answers.append((route, n, Beat(True)))
-            elif len(batch) >= MAX_DRAIN_MESSAGES and session.role == CLIENT:
-                self._answers.append((route, n, OVERLOADED))
-            elif type(message) is not Register or self._registers(route, session, n, message):
-                batch.append((session.sender, n, message))
+    def _actors(self) -> frozenset[Hashable]:
+        return self._peers.actors() | {link.name for link in self._all_links()}
 
     def _registers(self, route: bytes, session: Session, n: int, message: Register) -> bool:
         """Bind the connection to the branch it speaks for, or refuse it."""
@@ -185,7 +155,7 @@ class ActorLoop:
             fault = Fault(code="malformed", detail=f"{session.name} cannot register as {message.info.name}")
         if fault is not None:
             self._refuse(session.name, fault)
-            self._answers.append((route, n, fault))
+            self._inbox.answers.append((route, n, fault))
             return False
         if self._refused.pop(session.name, None) is not None:
             self._engine.machine.alarms.pop(f"refused {session.name}", None)
@@ -206,9 +176,9 @@ class ActorLoop:
     def _send(self, effects: Iterable[Effect]) -> None:
         """One frame a peer for the whole batch."""
         batches: dict[Address, list[tuple[int, AnyMessage]]] = defaultdict(list)
-        for route, n, answer in self._answers:
+        for route, n, answer in self._inbox.answers:
             batches[route].append((n, answer))
-        self._answers = []
+        self._inbox.answers.clear()
         for effect in effects:
             batches[effect.to].append((effect.n, effect.message))
         now_us = self._clock.now().mono_us
@@ -241,11 +211,17 @@ class ActorLoop:
         return link
 
     def _send_by_route(self, route: bytes, envelopes: list[tuple[int, AnyMessage]]) -> None:
+        session = self._peers.session_of(route)
+        if session is not None and session.key is not None and session.key.role == CLIENT:
+            envelopes = [(n, only_own(session.key, message)) for n, message in envelopes]
         try:
             for body in encode_frames(envelopes):
                 self._router.send_multipart((route, body), zmq.NOBLOCK)
+                if self._door is not None and session is not None and session.connection is not None:
+                    session.connection.given_bytes += self._door.wire_bytes(len(body))
         except zmq.Again:
             self._dropped(len(envelopes))
+            self._inbox.unread(route)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -270,6 +246,11 @@ class ActorLoop:
 
     def _tick(self) -> list[Effect]:
         now = self._clock.now()
+        if self._door is not None:
+            self._door.check()
+        if self._keys is not None and now.mono_us - self._keys_seen_us >= KEYS_EVERY_US:
+            self._keys_seen_us = now.mono_us
+            self._follow_keys(self._keys)
         for route in self._peers.silent(now.mono_us):
             self._lost(route)
         for link in self._coordinators:
@@ -280,6 +261,22 @@ class ActorLoop:
                 link.close()
                 del self._links[name]
         return self._engine.tick(now)
+
+    def _follow_keys(self, keys: Keys) -> None:
+        """Take over what was changed in the list: who is not good any more is put out, and our own new key answers."""
+        pair = keys.pair
+        if keys.refresh():
+            log.info("the list of keys was changed: it is followed")
+        if keys.pair != pair:
+            listen_anew(self._router, keys.pair)
+            log.info("the key of %s was rotated: the new one answers from now on", keys.name)
+        for route in self._peers.over():
+            session = self._peers.session_of(route)
+            if session is not None and session.connection is not None and self._door is not None:
+                self._door.put_out(session.connection)
+            name = session.key.name if session is not None and session.key is not None else "?"
+            log.warning("the key of %s is not good any more: its connection is ended", name)
+            self._lost(route)
 
     def _tick_coordinator(self, link: Link, now_us: int) -> None:
         machine = self._engine.machine

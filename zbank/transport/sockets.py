@@ -1,10 +1,15 @@
-"""Where sockets are made: every option set on a ZeroMQ socket stands here, and CURVE keys will go here and nowhere else."""
+"""Where sockets are made: every option set on a ZeroMQ socket stands here, and CURVE keys go here and nowhere else."""
 
 from __future__ import annotations
+
+import time
+from contextlib import suppress
 
 import zmq
 
 from zbank.protocol.codec import MAX_FRAME_BYTES
+from zbank.transport.keyfolder import Keys
+from zbank.transport.keys import Pair, new_pair
 
 LINGER_MS = 200
 HIGH_WATER_FRAMES = 1_000  #: of one peer, waiting in or out
@@ -14,14 +19,28 @@ RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1_000
 HANDSHAKE_MS = 5_000
 KEEPALIVE_S = 30
+ZAP_DOMAIN = b"zbank"
+WHICH_KEY_MS = 300  #: so long the servers of one group of keys are tried, where it is not known which of them answers
+PROBE_MS = 3_000
+REBIND_S = 5.0
+MAX_GUESSED = 32  #: keys that are tried at one address
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
 
 
-def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socket[bytes]:
-    """A ROUTER listening at `bind`, with server-assigned routing ids and no silent drops.
+def make_router(context: Context, bind: str, pair: Pair | None = None) -> Socket:
+    """A ROUTER listening at `bind`, with server-assigned routing ids and no silent drops. With a key pair it takes only
+    who is let in by the ZAP handler of this context, and nobody while there is none.
 
     Raises zmq.ZMQError when the address cannot be bound.
     """
     socket = _configured(context.socket(zmq.ROUTER))
+    if pair is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        _own_key(socket, pair)
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without it, and without a handler, any key gets in
     socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
     socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
@@ -33,9 +52,29 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], bind: str) -> zmq.Socke
     return socket
 
 
-def make_dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """A DEALER connecting to `endpoint`; it queues only for a connection that is complete."""
+def listen_anew(router: Socket, pair: Pair) -> None:
+    """From now on this key answers to who connects; connections that stand go on. Raises zmq.ZMQError."""
+    endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+    router.unbind(endpoint)
+    _own_key(router, pair)
+    end_s = time.monotonic() + REBIND_S
+    while True:  # the old listener closes in another thread
+        try:
+            router.bind(endpoint)
+            return
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() > end_s:
+                raise
+            time.sleep(0.005)
+
+
+def make_dealer(context: Context, endpoint: str, pair: Pair | None = None, server: str = "") -> Socket:
+    """A DEALER connecting to `endpoint`; it queues only for a connection that is complete. With a key pair it talks only
+    to who has the key `server`."""
     socket = _configured(context.socket(zmq.DEALER))
+    if pair is not None:
+        _own_key(socket, pair)
+        socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
     socket.setsockopt(zmq.IMMEDIATE, 1)
     # All that comes is taken in: what an actor says is bounded by what it is asked, and it gives up on whoever is silent.
     socket.setsockopt(zmq.RCVHWM, 0)
@@ -44,7 +83,75 @@ def make_dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.S
     return socket
 
 
-def _configured(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+class Dialer:
+    """Makes connections: open ones, or by this process's key to actors whose keys are known."""
+
+    def __init__(self, context: Context, keys: Keys | None = None) -> None:
+        self._context = context
+        self.keys = keys
+
+    def dealer(self, endpoint: str, role: str = "", name: str = "") -> Socket:
+        """A connection to an actor of this role and name, as far as they are known ("" = not).
+
+        Where several keys may answer (the actor has a second one for a while, or it is not known who it is), all are tried
+        at once, and who answers first it is. Raises zmq.ZMQError.
+        """
+        if self.keys is None:
+            return make_dealer(self._context, endpoint)
+        groups = [group for group in self.keys.servers(role, name) if group] or [[new_pair().public]]  # answers to nobody
+        if sum(map(len, groups)) == 1:
+            return make_dealer(self._context, endpoint, self.keys.pair, groups[0][0])
+        rest: list[Socket] = []
+        for group in groups:
+            tried = [make_dealer(self._context, endpoint, self.keys.pair, key) for key in group[:MAX_GUESSED]]
+            found = _first_to_stand(tried, WHICH_KEY_MS)
+            rest += [one for one in tried if one is not found]
+            if found is not None:
+                break
+        kept = found or rest.pop(0)  # nobody is there: it goes on trying
+        for one in rest:
+            one.close(linger=0)
+        return kept
+
+
+def _first_to_stand(sockets: list[Socket], limit_ms: int) -> Socket | None:
+    """The first whose connection is complete: only then can it be sent to."""
+    poller = zmq.Poller()
+    for one in sockets:
+        poller.register(one, zmq.POLLOUT)
+    ready = poller.poll(limit_ms)
+    return ready[0][0] if ready else None
+
+
+def lets_strangers_in(context: Context, endpoint: str, server: str) -> str:
+    """Try to get in by a key that nobody has listed, and by none; what was found wrong, "" = both were turned away."""
+    attempts = {"a key that is not listed": (new_pair(), server), "no key": (None, "")}
+    for what, (pair, key) in attempts.items():
+        probe = _configured(context.socket(zmq.DEALER))
+        seen = probe.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        try:
+            if pair is not None:
+                _own_key(probe, pair)
+                probe.setsockopt(zmq.CURVE_SERVERKEY, key.encode())
+            probe.connect(endpoint)
+            if not seen.poll(PROBE_MS):
+                return f"it could not be found out whether {what} is let in: nobody answered"
+            event = int.from_bytes(seen.recv_multipart()[0][:2], "little")
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return f"{what} was let in"
+        finally:
+            with suppress(zmq.ZMQError):
+                probe.disable_monitor()
+            probe.close(linger=0)
+    return ""
+
+
+def _own_key(socket: Socket, pair: Pair) -> None:
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+
+
+def _configured(socket: Socket) -> Socket:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_FRAMES)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_FRAMES)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zbank.domain.legs import SYSTEM_NUMBERS
-from zbank.protocol.tokens import AUDITOR, CUSTOMER, OPERATOR, TELLER
+from zbank.protocol.messages import AUDITOR, OPERATOR, TELLER
+from zbank.protocol.tokens import CUSTOMER
 
 # What can be done.
 SEE = "see"  # accounts, entries, transfers, events: a customer's own

@@ -42,6 +42,8 @@ class RestSettings(NamedTuple):
     max_streams: int = 16  #: event streams; each holds one of the threads
     rate_limit_per_s: int = 1_000  #: requests of one token, or of one address without one; 0 = no limit
     timeout_s: float = 10.0  #: for an answer of the bank
+    keys: Path | None = None  #: folder of the bank's keys; None = it has none
+    key: str = ""  #: which of them is the bridge's
     drills: Path | None = None  #: the bank's data folder, where drills may be played; None = they may not
 
     @property

@@ -17,7 +17,7 @@ from zbank import Client
 from zbank.apps.api.app import create_app
 from zbank.apps.api.bridge import Bridge, RestSettings
 from zbank.apps.api.views.bulk import MAX_BULK_BYTES
-from zbank.errors import ZbankError
+from zbank.errors import InvalidConfig, ZbankError
 
 MAX_HEADER_BYTES = 16 * 1024
 MAX_CONNECTIONS = 1_000  #: each may have one request waiting: what waits is bounded so
@@ -39,7 +39,19 @@ def run(settings: RestSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the process's exit code. Says on stderr what went wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
     logging.getLogger("waitress").setLevel(logging.ERROR)
-    with Client(settings.endpoint, cluster=settings.cluster, timeout_s=settings.timeout_s, name="rest") as bank:
+    try:
+        bank = Client(
+            settings.endpoint,
+            cluster=settings.cluster,
+            timeout_s=settings.timeout_s,
+            name="rest",
+            keys=settings.keys or "",
+            key=settings.key,
+        )
+    except InvalidConfig as error:
+        log.error("%s: %s", error.code, error.detail)
+        return EXIT_USAGE
+    with bank:
         app, bridge = create_app(bank, settings)
         try:
             problem = _why_not_open(bridge)

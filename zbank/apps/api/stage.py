@@ -76,7 +76,7 @@ class _Play:
         """Play. Whatever goes wrong becomes the play's problem, never the bridge's."""
         went_right = False
         try:
-            with Client(endpoint, cluster=cluster, name="drill") as bank:
+            with Client(endpoint, cluster=cluster, name="drill", keys="") as bank:
                 try:
                     for told in play(self.story, bank, endpoint, data, self.pause):
                         self.told.append(msgspec.to_builtins(told))

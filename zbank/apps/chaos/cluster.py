@@ -28,6 +28,7 @@ from zbank.config import COORDINATOR_NAME, Endpoint, data_file
 from zbank.errors import StorageFull, StoreError, ZbankError
 from zbank.protocol.messages import BRANCH, COORDINATOR
 from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.keys import KEYS_VARIABLE
 
 CLUSTER_NAME = "chaos"
 BRANCH_NAMES = ("Mumbai", "Delhi", "Pune", "Chennai", "Kolkata", "Jaipur", "Surat", "Indore")
@@ -123,12 +124,13 @@ class ChaosCluster:
         data = ["--data", str(self.data_of[name])] if name in self.data_of else []
         command = [sys.executable, "-m", "zbank.apps.chaos.child", str(os.getpid()), *role]
         source = str(Path(zbank.__file__).parents[1])
+        paths = [source, os.environ.get("PYTHONPATH")]
         self._started_s[name] = time.monotonic()
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*command, "--config", str(self._config(name)), *data],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))},
+                env=os.environ | {KEYS_VARIABLE: "", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

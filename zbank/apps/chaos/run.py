@@ -74,7 +74,7 @@ def _run_in(folder: Path, order: Order, say: Say) -> Report:
         disk, skipped = _small_disk(folder, cluster, stack)
         stack.callback(cluster.close)
         client = stack.enter_context(
-            Client(cluster.endpoint(COORDINATOR_NAME), cluster=CLUSTER_NAME, timeout_s=TIMEOUT_S)
+            Client(cluster.endpoint(COORDINATOR_NAME), cluster=CLUSTER_NAME, timeout_s=TIMEOUT_S, keys="")
         )
         _start(cluster, client, order.keep)
         say(f"started {len(cluster.actors)} processes, data and logs in {folder}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain, keys_folder
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -29,6 +29,9 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
     show_default=True,
     help="Requests a second of one token; 0 = no limit.",
 )
+@click.option(
+    "--key", default="rest", show_default=True, metavar="NAME", help="The bridge's key, where the bank has keys."
+)
 @click.option("--drills", is_flag=True, help="Drills can be played: to learn two-phase commit, not for real money.")
 @click.option("--data", metavar="DIR", help="With --drills: folder of the bank's data files.  [from --config, or data]")
 def rest(
@@ -38,6 +41,7 @@ def rest(
     port: int | None,
     threads: int,
     rate_limit: int,
+    key: str,
     drills: bool,
     data: str | None,
 ) -> int:
@@ -73,6 +77,8 @@ def rest(
         threads=threads,
         rate_limit_per_s=rate_limit,
         drills=Path(folder) if drills else None,
+        keys=keys_folder(config),
+        key=key,
     )
     if drills and not settings.is_here_only:
         return complain(f"with --drills the bridge must be of this machine alone, not at {settings.host}", EXIT_USAGE)

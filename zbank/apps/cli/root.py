@@ -5,7 +5,21 @@ from __future__ import annotations
 import click
 
 from zbank import __version__
-from zbank.apps.cli import accounts, bench, chaos, dashboard, doubt, drill, many, rest, serve, status, tokens, transfers
+from zbank.apps.cli import (
+    accounts,
+    bench,
+    chaos,
+    dashboard,
+    doubt,
+    drill,
+    keys,
+    many,
+    rest,
+    serve,
+    status,
+    tokens,
+    transfers,
+)
 from zbank.apps.cli.shell import BankGroup
 
 COMMANDS = (
@@ -29,6 +43,7 @@ COMMANDS = (
     accounts.close,
     doubt.in_doubt,
     tokens.tokens,
+    keys.keys,
     bench.bench,
     chaos.chaos,
     drill.drill,

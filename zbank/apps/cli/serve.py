@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint, keys_folder
 from zbank.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def branch(
             peers={peer: other.endpoint for peer, other in cluster.branches.items() if peer != name},
             preload=found.preload,
             drills=drills,
+            keys=keys_folder(config),
         )
     else:
         _check_branch_flags(name, flags)
@@ -82,6 +83,7 @@ def branch(
             peers={},
             preload=preload,
             drills=drills,
+            keys=keys_folder(config),
         )
     return run(settings)
 
@@ -114,6 +116,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
             data=Path(data) if data else cluster.data,
             branches=tuple(cluster.branches),
             drills=drills,
+            keys=keys_folder(config),
         )
     else:
         bind, endpoint = _addresses(flags, COORDINATOR_PORT)
@@ -124,6 +127,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
             data=Path(data) if data else Path("data") / COORDINATOR_NAME,
             branches=(),
             drills=drills,
+            keys=keys_folder(config),
         )
     return run(settings)
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -128,12 +129,21 @@ class Bank:
     cluster: str  #: the cluster's name, "" when none was given
     timeout_s: float
     named: str  #: the flags that say so again, for commands that we suggest; "" for the default place
+    keys: Path | None = None  #: folder of the keys; None = the bank has none
+    key: str = ""  #: which of them; "" = the one that can be meant
 
     def connect(self) -> Client:
         """A client of the bank; close it (it is a context manager)."""
         from zbank import Client
 
-        return Client(self.endpoint, cluster=self.cluster, timeout_s=self.timeout_s, name="cli")
+        return Client(
+            self.endpoint,
+            cluster=self.cluster,
+            timeout_s=self.timeout_s,
+            name="cli",
+            keys=self.keys or "",
+            key=self.key,
+        )
 
     def suggest(self, command: str) -> str:
         """A command line that asks this bank."""
@@ -141,7 +151,7 @@ class Bank:
 
 
 def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --endpoint, --config and --timeout; the command gets a `bank`."""
+    """Adds --endpoint, --config, --timeout and --key; the command gets a `bank`."""
 
     @click.option(
         "--endpoint", envvar="ZBANK_ENDPOINT", metavar="ADDRESS", help=f"Coordinator or a branch.  [{DEFAULT_ENDPOINT}]"
@@ -156,9 +166,12 @@ def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
         callback=_checked_timeout,
         help="How long to wait for an answer.",
     )
+    @click.option(
+        "--key", envvar="ZBANK_KEY", metavar="NAME", help="Whose key to use, where the bank has keys.  [the only one here]"
+    )
     @functools.wraps(function)
-    def wrapper(endpoint: str | None, config: str | None, timeout: float, **arguments: Any) -> Any:
-        return function(bank=_find_bank(endpoint, config, timeout), **arguments)
+    def wrapper(endpoint: str | None, config: str | None, timeout: float, key: str | None, **arguments: Any) -> Any:
+        return function(bank=_find_bank(endpoint, config, timeout, key or ""), **arguments)
 
     return wrapper
 
@@ -172,7 +185,14 @@ def _checked_timeout(_context: click.Context, _parameter: click.Parameter, value
     return value
 
 
-def _find_bank(endpoint: str | None, config: str | None, timeout_s: float) -> Bank:
+def keys_folder(config: str | None) -> Path | None:
+    """Where the keys are, by ZBANK_KEYS or beside the config file; None = there are none. Raises InvalidConfig."""
+    from zbank.transport.keyfolder import find_folder
+
+    return find_folder(None if config is None else Path(config), os.environ)
+
+
+def _find_bank(endpoint: str | None, config: str | None, timeout_s: float, key: str) -> Bank:
     source = click.get_current_context().get_parameter_source("endpoint")
     typed = source is click.core.ParameterSource.COMMANDLINE  # else it is from the environment, or not given
     if config is not None:
@@ -181,11 +201,13 @@ def _find_bank(endpoint: str | None, config: str | None, timeout_s: float) -> Ba
         from zbank.config import load_config
 
         cluster = load_config(config)
-        return Bank(cluster.coordinator.endpoint, cluster.name, timeout_s, f"--config {config}")
+        place = cluster.coordinator.endpoint
+        return Bank(place, cluster.name, timeout_s, f"--config {config}", keys_folder(config), key)
+    keys = keys_folder(None)
     if not endpoint or endpoint == DEFAULT_ENDPOINT:
-        return Bank(DEFAULT_ENDPOINT, "", timeout_s, "")
+        return Bank(DEFAULT_ENDPOINT, "", timeout_s, "", keys, key)
     place = checked_endpoint(endpoint, "--endpoint")
-    return Bank(place, "", timeout_s, f"--endpoint {place}" if typed else "")
+    return Bank(place, "", timeout_s, f"--endpoint {place}" if typed else "", keys, key)
 
 
 def checked_endpoint(text: str, option: str, default_port: int | None = None) -> str:
