@@ -173,7 +173,7 @@ def with_amount(amount: Any) -> Any:
         [[1, ["cancel", "1234567890123456"]]],
         [[1, ["cancel", None]]],
         [[1, ["beat", 1]]],
-        [[1, [*TRANSFER, "memo", "2026-01-31", "", "one field too many"]]],
+        [[1, [*TRANSFER, "memo", "2026-01-31", "", "", "one field too many"]]],
         [[1, ["transfer", id_of(1), [[*LEG, 0]], "INR"]]],
         [[1, ["transfer", id_of(1), [LEG] * (MAX_LEGS + 1), "INR"]]],
         [[1, ["transfer", id_of(1), [LEG], "RUPEES"]]],

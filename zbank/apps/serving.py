@@ -88,7 +88,9 @@ def serve(
         router = _listen(context, bind, identity, keys)
         door = Door(context, router, keys)
         if keys is not None:
+            door.tells = False
             _try_the_lock(context, router, keys, identity)
+            door.tells = True
         store = JournalStore.open(data_file(data, identity.name), identity, new_id())
         engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
         how = "by keys" if keys is not None else "without keys, to this machine alone"

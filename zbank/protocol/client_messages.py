@@ -49,6 +49,7 @@ class Transfer(Message, frozen=True, tag="transfer"):
     memo: Memo = ""
     effective_on: Date = ""
     caller: Name = ""  #: in whose name (T6), from a client that speaks for others; "" = the connection's own
+    request_id: Name = ""  #: of the HTTP request that it came by, for the logs of all it passes; nothing is decided by it
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
@@ -56,6 +57,7 @@ class Cancel(Message, frozen=True, tag="cancel"):
 
     id: Id
     caller: Name = ""  #: as in Transfer
+    request_id: Name = ""  #: as in Transfer
 
 
 class OpenAccount(Message, frozen=True, tag="open"):
@@ -67,6 +69,7 @@ class OpenAccount(Message, frozen=True, tag="open"):
     currency: Annotated[str, Meta(max_length=3)]  #: "" = the branch's
     overdraft_limit_minor: Count
     caller: Name = ""  #: as in Transfer
+    request_id: Name = ""  #: as in Transfer
 
 
 class ChangeAccount(Message, frozen=True, tag="change"):
@@ -77,6 +80,7 @@ class ChangeAccount(Message, frozen=True, tag="change"):
     status: Annotated[str, Meta(max_length=10)]  #: "open", "frozen", "closed"; "" = as it is
     overdraft_limit_minor: Annotated[int, Meta(ge=-1, le=2**63 - 1)]  #: -1 = as it is
     caller: Name = ""  #: as in Transfer
+    request_id: Name = ""  #: as in Transfer
 
 
 class GetAccount(Message, frozen=True, tag="account?"):

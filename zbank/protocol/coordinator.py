@@ -48,6 +48,7 @@ from zbank.protocol.messages import (
     AnyMessage,
     Commit,
     Fault,
+    GetActs,
     GetDirectory,
     GetTokens,
     Inquiry,
@@ -63,7 +64,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.outcomes import replay
-from zbank.protocol.records import Content, Record, Started
+from zbank.protocol.records import Content, NotedKey, Record, Started
 
 MAX_WAITERS = 100  #: for one transfer
 MAX_IN_FLIGHT = 20_000
@@ -246,6 +247,13 @@ class Coordinator(Machine):
     def _get_tokens(self, sender: Sender, n: int, message: GetTokens, now: Now) -> Step:
         return self._of_tokens(sender, n, None, tokens.page(self.state, message))
 
+    def _get_acts(self, sender: Sender, n: int, message: GetActs, now: Now) -> Step:
+        return _told(sender, n, self.state.acts.latest(message))
+
+    def keys_seen(self, good: Iterable[NotedKey]) -> Step:
+        """Note what has changed in the list of keys."""
+        return Step(self.state.acts.seen(good))
+
     def peer_down(self, name: str) -> None:
         """A branch is silent: new transfers with it are refused as branch_unavailable."""
         self.directory.up.discard(name)
@@ -307,6 +315,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     MakeToken: Coordinator._make_token,
     RevokeToken: Coordinator._revoke_token,
     GetTokens: Coordinator._get_tokens,
+    GetActs: Coordinator._get_acts,
     GetDirectory: Coordinator._get_directory,
     Outcome: Coordinator._forwarded,
     Fault: Coordinator._forwarded,

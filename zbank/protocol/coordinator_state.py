@@ -9,6 +9,8 @@ from msgspec import Struct, field, msgpack
 
 from zbank.domain.legs import DIGEST_BYTES
 from zbank.errors import CorruptStore
+from zbank.protocol.act_messages import ActInfo
+from zbank.protocol.acts import ActBook
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import COMMITTED, Txn
@@ -17,6 +19,8 @@ from zbank.protocol.records import (
     Content,
     Decided,
     Ended,
+    KeysChanged,
+    NotedKey,
     Record,
     Started,
     TokenMade,
@@ -44,6 +48,8 @@ class CoordinatorMeta(Struct):
     branches: dict[str, BranchJoined]
     tokens: list[Token] = field(default_factory=list)
     token_version: int = 0
+    acts: list[ActInfo] = field(default_factory=list)
+    keys: list[NotedKey] = field(default_factory=list)
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -61,6 +67,7 @@ class CoordinatorState:
         self.number = 0  #: the highest commit number given (C1)
         self.branches: dict[str, BranchJoined] = {}
         self.tokens = TokenBook()
+        self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
         self.settled: dict[bytes, Settled] = {}
         self._posted_seq = 0
@@ -77,6 +84,7 @@ class CoordinatorState:
         self.number = kept.number
         self.branches = kept.branches
         self.tokens = TokenBook(kept.tokens, kept.token_version)
+        self.acts = ActBook(kept.acts, kept.keys)
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -133,11 +141,16 @@ class CoordinatorState:
 
     def _token_made(self, record: TokenMade) -> None:
         self.tokens.made(record, self.seq, self.at_us)
+        self.acts.token_made(record, self.seq, self.at_us)
         digest = record.secret_digest[:DIGEST_BYTES]  # no transfer has it
         self._settle(record.id, digest, record.caller, None, 0)
 
     def _token_revoked(self, record: TokenRevoked) -> None:
+        self.acts.token_revoked(record, self.tokens.by_id[record.id].holder, self.seq, self.at_us)
         self.tokens.revoked(record, self.seq, self.at_us)
+
+    def _keys_changed(self, record: KeysChanged) -> None:
+        self.acts.keys_changed(record, self.seq, self.at_us)
 
     @property
     def unposted(self) -> int:
@@ -160,7 +173,15 @@ class CoordinatorState:
 
     def _meta(self) -> CoordinatorMeta:
         book = self.tokens
-        return CoordinatorMeta(self.number, self.branches, list(book.by_id.values()), book.version)
+        acts = self.acts
+        return CoordinatorMeta(
+            self.number,
+            self.branches,
+            list(book.by_id.values()),
+            book.version,
+            list(acts.acts),
+            list(acts.keys.values()),
+        )
 
     def posted(self) -> None:
         """The last posting is in the store."""
@@ -187,4 +208,5 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     Ended: CoordinatorState._ended,
     TokenMade: CoordinatorState._token_made,
     TokenRevoked: CoordinatorState._token_revoked,
+    KeysChanged: CoordinatorState._keys_changed,
 }

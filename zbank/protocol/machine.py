@@ -18,7 +18,7 @@ from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import ZbankError
 from zbank.protocol.fold import Posting, Settled
 from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Request, StatusInfo, Txn
-from zbank.protocol.records import Record
+from zbank.protocol.records import NotedKey, Record
 
 Address = bytes | str  #: a routing id for a client's connection, the configured name for an actor
 
@@ -142,6 +142,10 @@ class Machine(ABC):
     @abstractmethod
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this actor does."""
+
+    def keys_seen(self, good: Iterable[NotedKey]) -> Step:
+        """These keys may connect now: most actors do not mind."""
+        return NOTHING
 
     def resume(self, now: Now) -> None:  # noqa: B027 - most actors have nothing to pick up
         """The state is restored and replayed: pick up what it left unfinished."""

@@ -9,6 +9,7 @@ They stand in `client_messages`, `token_messages`, `watch_messages` and `actor_m
 
 from __future__ import annotations
 
+from zbank.protocol.act_messages import ActInfo, ActsPage, GetActs
 from zbank.protocol.actor_messages import (
     BUSY,
     CONFLICT,
@@ -117,6 +118,7 @@ Request = (
     | GetFigures
     | GetStatus
     | GetDirectory
+    | GetActs
     | InquireNow
     | MakeToken
     | RevokeToken
@@ -140,6 +142,7 @@ Answer = (
     | Inquired
     | TokenInfo
     | TokensPage
+    | ActsPage
 )
 Peer = (
     Register | Registered | Beat | Position | Forward | Prepare | Vote | Commit | Abort | Ack | Inquiry | StillPending
@@ -182,6 +185,8 @@ __all__ = [
     "AccountInfo",
     "AccountsPage",
     "Ack",
+    "ActInfo",
+    "ActsPage",
     "Answer",
     "AnyMessage",
     "Beat",
@@ -200,6 +205,7 @@ __all__ = [
     "FiguresInfo",
     "Forward",
     "GetAccount",
+    "GetActs",
     "GetDirectory",
     "GetEntries",
     "GetEvents",

@@ -187,8 +187,24 @@ class TokenRevoked(Record, frozen=True, tag="token_revoked"):
     caller: str  #: who revoked it
 
 
+class NotedKey(Struct, array_like=True, frozen=True, gc=False):
+    """A CURVE key that may connect."""
+
+    public: str
+    name: str
+    role: str
+    accounts: tuple[str, ...]  #: a client's own
+
+
+class KeysChanged(Record, frozen=True, tag="keys_changed"):
+    """The list of keys was seen to be another than before."""
+
+    listed: tuple[NotedKey, ...]
+    ended: tuple[NotedKey, ...]
+
+
 BranchRecord = (
     Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
 )
-CoordinatorRecord = Started | BranchJoined | Decided | Ended | TokenMade | TokenRevoked
+CoordinatorRecord = Started | BranchJoined | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
 AnyRecord = BranchRecord | CoordinatorRecord

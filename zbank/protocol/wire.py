@@ -10,7 +10,7 @@ from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import InvalidInput
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_PAGE = 1000
 MAX_SEARCH_CHARS = 100
 

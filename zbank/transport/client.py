@@ -103,7 +103,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
         ask again with the same id.
         """
         id_16 = given.id_bytes(id)
-        build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16, self._caller)
+        build = given.open_account(branch, number, owner, overdraft_limit, currency, id_16, self._asker)
 
         def convert(answer: Opened | Outcome) -> AccountView:
             if isinstance(answer, Opened):
@@ -137,7 +137,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
         """
         branch, number = parse_account(account)
         id_16 = given.id_bytes(id)
-        build = given.change_account(number, status, overdraft_limit, id_16, self._caller)
+        build = given.change_account(number, status, overdraft_limit, id_16, self._asker)
 
         def convert(answer: Outcome) -> bool:
             if answer.status != COMMITTED:

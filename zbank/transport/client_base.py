@@ -40,7 +40,7 @@ class ClientBase:
         self.endpoint = given.check_endpoint(endpoint)
         given.check_names(cluster, name)
         self._timeout_us = given.timeout_us(timeout_s)
-        self._caller = ""  #: in whose name it asks; "" = its own
+        self._asker = given.Asker()
         self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
         self._silent: dict[str, float] = {}  #: by target that did not answer a survey: when it last was given the whole time
         self.key: Keys | None = None if keys is None else Keys(keys, person_of(keys, key), cluster=cluster)
@@ -48,13 +48,15 @@ class ClientBase:
         self._routes = self._io.core.routes
         self._finalizer = weakref.finalize(self, self._io.begin_close)
 
-    def on_behalf_of(self, caller: str) -> Self:
+    def on_behalf_of(self, caller: str, request_id: str = "") -> Self:
         """The same connection, in the name of somebody whom you know: ids belong to their caller, and the journal names
-        who asked. It ends with the client that it came from, and `close` of either closes both.
+        who asked; logs of all that its requests pass name the `request_id`. It ends with the client that it came from, and
+        `close` of either closes both.
         """
         given.check_text(caller, "a caller's name", given.MAX_HELLO_CHARS)
+        given.check_text(request_id, "a request's id", given.MAX_HELLO_CHARS)
         other = copy.copy(self)
-        other._caller, other._origin = caller, self
+        other._asker, other._origin = given.Asker(caller, request_id), self
         return other
 
     def close(self) -> None:

@@ -89,7 +89,9 @@ class ClientCore:
             request = requests.pop(n, None)
             if request is None:
                 self._on_control(peer, n, message, now_us)
-            elif type(message) is Fault:
+                continue
+            request.landed()
+            if type(message) is Fault:
                 self._on_fault(request, message, now_us)
             elif not request.accept(message):
                 requests[n] = request  # no answer to this request: it goes on waiting
@@ -103,6 +105,7 @@ class ClientCore:
             last_us = self._last_us(request)
             if now_us >= last_us:
                 del self.requests[request.n]
+                request.landed()
                 self._expire(request)
                 continue
             peer = request.peer
@@ -201,6 +204,7 @@ class ClientCore:
         request.peer = peer
         request.retry_us = 0
         if not request.queued:
+            request.landed()
             request.queued = True
             peer.outbox.append(request)
 
@@ -225,6 +229,7 @@ class ClientCore:
     def _leave_peer(self, request: AnyRequest) -> None:
         """The request waits for its route again, under a new number: late answers from the old place do not count."""
         del self.requests[request.n]
+        request.landed()
         self._n += 1
         request.n = self._n
         request.peer = None
@@ -262,10 +267,6 @@ class ClientCore:
         peer.controls = [item for item in peer.controls if type(item[1]) is not Beat]
         peer.controls.append((self._n, Beat(answer=False)))
 
-    def _on_session_lost(self, peer: Peer, now_us: int) -> None:
-        if not peer.hello_n:
-            self._greet(peer, now_us)
-
     def _no_directory(self, fault: Fault) -> None:
         """The coordinator gives no directory: what waits for it ends."""
         self._directory_n = 0
@@ -273,21 +274,20 @@ class ClientCore:
             self._end(request, RemoteFault(fault.code, fault.detail, fault.retry_after_ms))
 
     def _on_control(self, peer: Peer, n: int, message: AnyMessage, now_us: int) -> None:
-        """An answer to Hello, Beat or GetDirectory; or one that comes too late, which is ignored."""
-        if n == 0:
-            return
-        if n == peer.hello_n:
+        """An answer to Hello, Beat or GetDirectory; or one that comes too late, or is to nothing, and is ignored."""
+        if n and n == peer.hello_n:
             if type(message) is Welcome:
                 self._welcomed(peer, message, now_us)
             elif type(message) is Fault:
                 self._rejected(peer, message, now_us)
-        elif n == self._directory_n and type(message) is Directory:
+        elif n and n == self._directory_n and type(message) is Directory:
             asked_us, self._directory_n = self._directory_us, 0
             self.routes.learn(message, asked_us)
             self._reroute(now_us)
-        elif n in (peer.beat_n, self._directory_n) and type(message) is Fault:
+        elif n and n in (peer.beat_n, self._directory_n) and type(message) is Fault:
             if message.code == "hello_first":
-                self._on_session_lost(peer, now_us)
+                if not peer.hello_n:
+                    self._greet(peer, now_us)
             elif n == self._directory_n and message.code not in FAULT_RETRIES:
                 self._no_directory(message)
 
@@ -383,12 +383,13 @@ class ClientCore:
         elif request.fault is not None:
             request.end_failed(request.fault)
         else:
-            advice = "Check the address, the port and the firewall"
+            advice = "Check the address, the port and the firewall; and your keys, where the bank has some (ZBANK_KEYS)"
             request.end_failed(Unreachable(f"no answer from {endpoint}: is {who} running there? {advice}"))
 
     def _end(self, request: AnyRequest, error: ZbankError) -> None:
         """End a request that cannot go on; a write that a server may have got ends as `unknown`."""
         del self.requests[request.n]
+        request.landed()
         if request.is_write and request.sends > request.answered:
             request.end_unknown(str(error))
         else:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from typing import NamedTuple
 
 from zbank.domain import account as accounts
 from zbank.domain.legs import CASH, MAX_MEMO_CHARS, Leg, check_legs
@@ -129,6 +130,13 @@ def check_token(holder: str, role: str, account_names: Sequence[str], expires_us
     check_span(expires_us, expires_us)
 
 
+class Asker(NamedTuple):
+    """What a request says of who asks, and why."""
+
+    caller: str = ""  #: in whose name; "" = the connection's own
+    request_id: str = ""  #: for the logs
+
+
 class Sides:
     """Who gives and gets how much, before the currency is known."""
 
@@ -187,7 +195,7 @@ def transfer_write(
     effective_on: date | str | None,
     limit_us: int,
     currencies: Mapping[str, str],
-    caller: str = "",
+    asker: Asker,
 ) -> TransferWrite:
     """The request of a transfer. `code` None = the currency of the first account's branch, by `currencies` or later.
 
@@ -203,16 +211,16 @@ def transfer_write(
             target = THE_COORDINATOR
     known = code or currencies.get(first)
     if known:
-        return TransferWrite(target, id_16, Transfer(id_16, sides.legs(known), known, memo, day, caller), limit_us)
+        return TransferWrite(target, id_16, Transfer(id_16, sides.legs(known), known, memo, day, *asker), limit_us)
 
     def build(found: str) -> AnyMessage:
-        return Transfer(id_16, sides.legs(found), found, memo, day, caller)
+        return Transfer(id_16, sides.legs(found), found, memo, day, *asker)
 
     return TransferWrite(target, id_16, None, limit_us, build, first)
 
 
 def open_account(
-    branch: str, number: str, owner: str, overdraft_limit: AmountInput, code: str | None, id_16: bytes, caller: str = ""
+    branch: str, number: str, owner: str, overdraft_limit: AmountInput, code: str | None, id_16: bytes, asker: Asker
 ) -> Callable[[str], OpenAccount]:
     """What makes the OpenAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     accounts.check_branch_name(branch)
@@ -222,13 +230,13 @@ def open_account(
 
     def build(found: str) -> OpenAccount:
         limit_minor = parse_limit(overdraft_limit, currency(code or found))
-        return OpenAccount(id_16, number, owner, code or found, limit_minor, caller)
+        return OpenAccount(id_16, number, owner, code or found, limit_minor, *asker)
 
     return build
 
 
 def change_account(
-    number: str, status: str | None, overdraft_limit: AmountInput | None, id_16: bytes, caller: str = ""
+    number: str, status: str | None, overdraft_limit: AmountInput | None, id_16: bytes, asker: Asker
 ) -> Callable[[str], ChangeAccount]:
     """What makes the ChangeAccount once the currency is known. Raises InvalidInput for what is wrong without it."""
     if status is None and overdraft_limit is None:
@@ -238,6 +246,6 @@ def change_account(
 
     def build(found: str) -> ChangeAccount:
         limit_minor = -1 if overdraft_limit is None else parse_limit(overdraft_limit, currency(found))
-        return ChangeAccount(id_16, number, status or "", limit_minor, caller)
+        return ChangeAccount(id_16, number, status or "", limit_minor, *asker)
 
     return build

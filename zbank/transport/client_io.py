@@ -281,7 +281,11 @@ class IoThread:
     def _send(self, dealer: Socket, peer: Peer, now_us: int) -> None:
         while peer.outbox or peer.controls:
             envelopes, batch = peer.take()
-            left = _send_frames(dealer, envelopes) if envelopes else 0
+            if not envelopes:
+                if peer.flying:
+                    return  # its window is full: the next answer makes room
+                continue  # all that was taken has ended meanwhile
+            left = _send_frames(dealer, envelopes)
             if left < len(envelopes):
                 gone = max(0, left - (len(envelopes) - len(batch)))
                 if left:

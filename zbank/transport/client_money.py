@@ -177,10 +177,10 @@ class MoneyClient(ClientBase):
         self._io.check_may_wait()
         id_16, limit_us = given.id_bytes(id), self._limit_us(timeout_s)
         if account is not None:
-            request = TransferWrite(parse_account(account)[0], id_16, Cancel(id_16, self._caller), limit_us)
+            request = TransferWrite(parse_account(account)[0], id_16, Cancel(id_16, *self._asker), limit_us)
             return self._io.call(request)
         names = [info.name for info in self._known_branches()]
-        asked = [(name, TransferWrite(name, id_16, Cancel(id_16, self._caller), limit_us)) for name in names]
+        asked = [(name, TransferWrite(name, id_16, Cancel(id_16, *self._asker), limit_us)) for name in names]
         for _, request in asked:
             self._io.submit(request)
         results: list[TransferResult] = []
@@ -222,7 +222,7 @@ class MoneyClient(ClientBase):
         self, sides: Sides, id: Id, memo: str, currency: str | None, effective_on: Day, timeout_s: float | None
     ) -> TransferWrite:
         limit_us = self._timeout_us if timeout_s is None else given.timeout_us(timeout_s)
-        return given.transfer_write(sides, id, memo, currency, effective_on, limit_us, self._routes.currencies, self._caller)
+        return given.transfer_write(sides, id, memo, currency, effective_on, limit_us, self._routes.currencies, self._asker)
 
     def _submit(
         self, sides: Sides, id: Id, memo: str, currency: str | None, effective_on: Day, timeout_s: float | None

@@ -17,6 +17,7 @@ REFRESH_US = 1_000_000  #: the directory is asked for again at most this often
 RETRY_US = 100_000  #: after `busy` without a hint
 MAX_MOVES = 3  #: so often a request follows `not_here`
 MAX_TAKE = 2048  #: requests in one frame
+WINDOW = 4096  #: requests at one server that it has not answered; the others wait here, where they cost it nothing
 
 AnyRequest = Request[Any]
 
@@ -30,6 +31,7 @@ class Peer:
         "blocked",
         "controls",
         "endpoint",
+        "flying",
         "heard_us",
         "hello_n",
         "hello_sent_us",
@@ -42,6 +44,7 @@ class Peer:
         self.endpoint = endpoint
         self.controls: list[tuple[int, AnyMessage]] = []  #: goes before the outbox: Hello, Beat, GetDirectory
         self.outbox: list[AnyRequest] = []
+        self.flying = 0  #: requests that were sent and have no answer yet
         self.blocked = False  #: not connected, or full: the shell waits until it is writable
         self.met = False  #: has said Welcome
         self.hello_n = 0  #: number of the Hello that awaits its answer; 0 = none
@@ -54,7 +57,8 @@ class Peer:
     def take(self) -> tuple[list[tuple[int, AnyMessage]], list[AnyRequest]]:
         """The envelopes of the next frame, and the requests among them. Call `sent` or `not_sent` next."""
         outbox = self.outbox
-        batch, self.outbox = (outbox, []) if len(outbox) <= MAX_TAKE else (outbox[:MAX_TAKE], outbox[MAX_TAKE:])
+        most = min(MAX_TAKE, max(0, WINDOW - self.flying))
+        batch, self.outbox = (outbox, []) if len(outbox) <= most else (outbox[:most], outbox[most:])
         batch = [request for request in batch if request.peer is self and request.queued and not request.done]
         envelopes: list[tuple[int, Any]] = [(request.n, request.message) for request in batch]
         return (self.controls + envelopes if self.controls else envelopes), batch
@@ -65,8 +69,10 @@ class Peer:
             if type(self.controls[0][1]) is Hello:
                 self.hello_sent_us = now_us
             self.controls = []
+        self.flying += len(batch)
         for request in batch:
             request.queued = False
+            request.flying_at = self
             request.sends += 1
             request.sent_us = now_us
 

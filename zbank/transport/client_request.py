@@ -43,6 +43,7 @@ class Request(Generic[T]):
         "deadline_us",
         "done",
         "fault",
+        "flying_at",
         "future",
         "message",
         "moves",
@@ -75,6 +76,7 @@ class Request(Generic[T]):
         self.timeout_us = timeout_us
         self.future: Reply[T] = Reply()
         self.n = 0
+        self.flying_at: Any = None  #: the core's Peer that has it and has not answered
         self.peer: Any = None  #: the core's Peer it goes to; None while that is not known
         self.done = False
         self.queued = False  #: stands in the peer's outbox
@@ -87,6 +89,12 @@ class Request(Generic[T]):
         self.deadline_us = 0
         self.moves = 0  #: how often a server said `not_here`
         self.fault: ZbankError | None = None  #: the last fault, retried
+
+    def landed(self) -> None:
+        """It is not at any server any more: answered, given up, or to be sent anew."""
+        if self.flying_at is not None:
+            self.flying_at.flying -= 1
+            self.flying_at = None
 
     def accept(self, answer: AnyMessage) -> bool:
         """End with this answer; False (and nothing done) when it is not one to this request."""

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from zbank.errors import NoAnswer
 from zbank.ids import format_id, new_id
-from zbank.protocol.messages import GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
+from zbank.protocol.messages import ActInfo, ActsPage, GetActs, GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
 from zbank.transport import client_input as given
 from zbank.transport.client_base import ClientBase, as_it_is
 from zbank.transport.client_input import Id
@@ -42,12 +42,18 @@ class TokenClient(ClientBase):
         given.check_token(holder, role, accounts, expires_us)
         given.check_text(secret, "a secret", given.MAX_SECRET_CHARS)
         id_16 = new_id() if id is None else given.id_bytes(id)
-        message = MakeToken(id_16, self._caller, holder, role, tuple(accounts), secret_digest(secret), expires_us)
+        message = MakeToken(id_16, self._asker.caller, holder, role, tuple(accounts), secret_digest(secret), expires_us)
         return self._change_tokens(message)
 
     def revoke_token(self, id: bytes | str) -> TokenInfo:
         """This token is good for nothing any more. Raises RemoteFault `token_not_found`, and as `make_token` does."""
-        return self._change_tokens(RevokeToken(given.id_bytes(id), self._caller))
+        return self._change_tokens(RevokeToken(given.id_bytes(id), self._asker.caller))
+
+    def acts(self, limit: int = 100) -> list[ActInfo]:
+        """The latest acts of those in charge (`limit` 1 to 1000), the newest first."""
+        given.check_page(limit, "")
+        page: ActsPage = self._read(THE_COORDINATOR, GetActs(limit), ActsPage, as_it_is)
+        return list(page.acts)
 
     def _change_tokens(self, message: MakeToken | RevokeToken) -> TokenInfo:
         def not_known(reason: str) -> NoAnswer:

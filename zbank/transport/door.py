@@ -79,6 +79,7 @@ class Door:
         self._bursts: dict[str, tuple[float, float]] = {}  #: by address: tokens left, and as of when
         self._shut_out: dict[str, float] = {}  #: by public key, until when
         self._told_s: dict[str, float] = {}
+        self.tells = True  #: who is turned away; not while we try the lock ourselves
         self._stop = threading.Event()
         self._failed = False
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
@@ -260,7 +261,7 @@ class Door:
     def _tell(self, text: str) -> None:
         """Once in a while: who attacks must not fill the log."""
         now_s = time.monotonic()
-        if now_s - self._told_s.get(text, -TOLD_EVERY_S) < TOLD_EVERY_S:
+        if not self.tells or now_s - self._told_s.get(text, -TOLD_EVERY_S) < TOLD_EVERY_S:
             return
         if len(self._told_s) >= MAX_ADDRESSES:
             self._told_s.clear()

@@ -6,16 +6,18 @@ The loop drives it with frames from the network; the simulator drives the same c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 from zbank import __version__
 from zbank.clock import Clock, Now
 from zbank.errors import CorruptStore, StorageFull
+from zbank.ids import format_id
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
-from zbank.protocol.machine import About, Effect, Machine, Sender, Wanted
+from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Wanted
 from zbank.protocol.messages import (
     BRANCH,
     AccountsPage,
@@ -25,6 +27,7 @@ from zbank.protocol.messages import (
     EventsPage,
     Fault,
     GetAccount,
+    GetActs,
     GetDirectory,
     GetEntries,
     GetEvents,
@@ -40,7 +43,7 @@ from zbank.protocol.messages import (
     TransfersPage,
     Vote,
 )
-from zbank.protocol.records import Record
+from zbank.protocol.records import NotedKey, Record
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
 from zbank.storage.sqlite import JournalStore
@@ -59,7 +62,7 @@ NO_ROOM = Fault(
     retry_after_ms=1000,
 )
 
-LOOKS = (GetAccount, GetDirectory, GetTokens)  # answered from memory, nothing is recorded
+LOOKS = (GetAccount, GetActs, GetDirectory, GetTokens)  # answered from memory, nothing is recorded
 READS = (ListAccounts, GetEntries, GetTransfer, ListTransfers, GetEvents, GetFigures, GetStatus)  # after the turn's force
 
 AnyRead = Read | GetEvents | GetFigures | GetStatus
@@ -148,6 +151,8 @@ class Engine:
         except StorageFull:
             return self._declined(batch, now)
         effects.extend(self._answers(reads, now))
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_requests(batch)
         if machine.role == BRANCH:
             effects = self._positions(effects, now) + effects
         machine.fold.trim()
@@ -158,7 +163,14 @@ class Engine:
         if now.mono_us - self._room_checked_us >= ROOM_EVERY_US:
             self._room_checked_us = now.mono_us
             self._check_room()
-        step = self.machine.tick(now)
+        return self._do(self.machine.tick(now), now)
+
+    def keys_seen(self, good: Iterable[NotedKey], now: Now) -> None:
+        """These keys may connect now; who keeps the acts of those in charge records what has changed."""
+        self._do(self.machine.keys_seen(good), now)
+
+    def _do(self, step: Step, now: Now) -> list[Effect]:
+        """What was decided without any message."""
         if step.record is not None:
             self._journal(step.record, self.machine.label_us(now))
         try:
@@ -289,6 +301,15 @@ class Engine:
             journal_bytes=store.journal_bytes,
             version=__version__,
         )
+
+    def _log_requests(self, batch: Sequence[Incoming]) -> None:
+        """A line for each request that somebody wants to follow through all logs; it was forced, if it made a record."""
+        for _, _, message in batch:
+            asked: Any = getattr(message, "transfer", message)  # within Prepare and Forward
+            request_id = getattr(asked, "request_id", "")
+            if request_id:
+                about = {"request_id": request_id, "transfer_id": format_id(asked.id), "caller": asked.caller}
+                log.debug("%s %s has dealt with %s", self.machine.role, self.name, type(message).__name__, extra=about)
 
     def _positions(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Where the journal stands, ahead of each batch of votes and acks (P11)."""

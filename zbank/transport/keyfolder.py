@@ -10,6 +10,7 @@ from pathlib import Path
 from zbank.clock import Clock
 from zbank.errors import InvalidConfig
 from zbank.protocol.messages import COORDINATOR, OPERATOR
+from zbank.protocol.records import NotedKey
 from zbank.transport.keys import (
     KEYS_VARIABLE,
     LIST_NAME,
@@ -62,6 +63,12 @@ class Keys:
         if role:
             return [self.keyring.servers(role, name, wall_us)]
         return [self.keyring.servers(kind, "", wall_us) for kind in (COORDINATOR, "branch")]
+
+    def noted(self) -> list[NotedKey]:
+        """The keys that are good now, for the journal."""
+        wall_us = self._clock.now().wall_us
+        good = [key for key in self.keyring.keys if wall_us < key.ends_us]
+        return [NotedKey(key.public, key.name, key.role, key.accounts) for key in good]
 
     def refresh(self) -> bool:
         """Look at the files; True when they changed. What cannot be read leaves the keys as they are, and says so."""

@@ -267,6 +267,7 @@ class ActorLoop:
         pair = keys.pair
         if keys.refresh():
             log.info("the list of keys was changed: it is followed")
+        self._engine.keys_seen(keys.noted(), self._clock.now())
         if keys.pair != pair:
             listen_anew(self._router, keys.pair)
             log.info("the key of %s was rotated: the new one answers from now on", keys.name)

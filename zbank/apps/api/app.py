@@ -19,6 +19,7 @@ from zbank.apps.api.problems import INTERNAL, MALFORMED, NOT_FOUND, STATUSES, Pr
 from zbank.apps.api.reading import read_body, read_key, read_query
 from zbank.apps.api.views import accounts, bulk, cluster, docs, drills, events, service, simple, transfers
 from zbank.errors import ZbankError
+from zbank.ids import format_id, new_id
 
 ALL_ROUTES: tuple[Routes, ...] = (
     simple.routes,
@@ -38,6 +39,8 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+REQUEST_ID = "X-Request-ID"
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 #: what Werkzeug raises by itself, by status
 CODES_BY_STATUS = {
     400: MALFORMED,
@@ -86,12 +89,14 @@ def _converter(pattern: str) -> type[BaseConverter]:
 
 def _served(bridge: Bridge, endpoint: Endpoint) -> Callable[..., Response]:
     """The view with its checks before it and its figures around it."""
+
     def serve(**parts: str) -> Response:
         begun_s = time.monotonic()
         status = 500
+        request_id = _request_id(request)
         with bridge.metrics.in_flight.track_inprogress():
             try:
-                answer = endpoint.view(_ask(bridge, endpoint, request), **parts)
+                answer = endpoint.view(_ask(bridge, endpoint, request, request_id), **parts)
                 response = answer.response() if isinstance(answer, Reply) else answer
                 status = response.status_code
             except (Problem, ZbankError) as error:
@@ -99,19 +104,35 @@ def _served(bridge: Bridge, endpoint: Endpoint) -> Callable[..., Response]:
                 response = problem_response(problem)
                 status = problem.status
             finally:
-                bridge.metrics.answered(endpoint.method, endpoint.path, status, time.monotonic() - begun_s)
+                took_s = time.monotonic() - begun_s
+                bridge.metrics.answered(endpoint.method, endpoint.path, status, took_s)
+                log.debug(
+                    "%s %s answered %d in %.1f ms",
+                    request.method,
+                    request.path,
+                    status,
+                    took_s * 1000,
+                    extra={"request_id": request_id},
+                )
+        response.headers[REQUEST_ID] = request_id
         return response
 
     return serve
 
 
-def _ask(bridge: Bridge, endpoint: Endpoint, given: Request) -> Ask:
+def _request_id(given: Request) -> str:
+    """What names this request in all logs: what the caller gave, or a fresh one."""
+    told = given.headers.get(REQUEST_ID, "")
+    return told if REQUEST_ID_PATTERN.fullmatch(told) else format_id(new_id())
+
+
+def _ask(bridge: Bridge, endpoint: Endpoint, given: Request, request_id: str) -> Ask:
     """Let in and check: first who asks, then what. Raises Problem."""
     principal = bridge.admit(given, endpoint.act)
     query = read_query(given, endpoint.query)
     key = read_key(given, is_required=endpoint.key == REQUIRED) if endpoint.key else ""
     body = read_body(given, endpoint.body) if endpoint.body is not None else None
-    return Ask(bridge, given, principal, body, query, key)
+    return Ask(bridge, given, principal, body, query, key, request_id)
 
 
 def problem_response(problem: Problem) -> Response:

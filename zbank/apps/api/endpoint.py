@@ -34,11 +34,12 @@ class Ask(NamedTuple):
     body: Any  #: as declared
     query: Any  #: as declared; None when nothing is
     key: str  #: the Idempotency-Key; "" = none
+    request_id: str  #: names this request in all logs
 
     @property
     def bank(self) -> Client:
         """The bank, in the name of who asks."""
-        return self.bridge.bank.on_behalf_of(self.principal.caller)
+        return self.bridge.bank.on_behalf_of(self.principal.caller, self.request_id)
 
     @property
     def id(self) -> bytes | None:

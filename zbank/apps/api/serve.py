@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from types import FrameType
 from typing import Any
@@ -37,8 +36,6 @@ log = logging.getLogger("zbank.rest")
 
 def run(settings: RestSettings) -> int:
     """Serve until SIGTERM or SIGINT; gives the process's exit code. Says on stderr what went wrong."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.INFO)
-    logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         bank = Client(
             settings.endpoint,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain, keys_folder
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain, keys_folder, log_options
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -34,6 +34,7 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
 )
 @click.option("--drills", is_flag=True, help="Drills can be played: to learn two-phase commit, not for real money.")
 @click.option("--data", metavar="DIR", help="With --drills: folder of the bank's data files.  [from --config, or data]")
+@log_options
 def rest(
     config: str | None,
     endpoint: str | None,

@@ -7,6 +7,7 @@ import click
 from zbank import __version__
 from zbank.apps.cli import (
     accounts,
+    acts,
     bench,
     chaos,
     dashboard,
@@ -44,6 +45,7 @@ COMMANDS = (
     doubt.in_doubt,
     tokens.tokens,
     keys.keys,
+    acts.acts,
     bench.bench,
     chaos.chaos,
     drill.drill,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint, keys_folder
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint, keys_folder, log_options
 from zbank.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _port = click.IntRange(1, 65535)
 @click.option("--preload", is_flag=True, help="Accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
+@log_options
 def branch(
     config: str | None, name: str, data: str | None, preload: bool, drills: bool, **flags: str | int | None
 ) -> int:
@@ -96,6 +97,7 @@ def branch(
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/coordinator]")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
+@log_options
 def coordinator(config: str | None, data: str | None, drills: bool, **flags: str | int | None) -> int:
     """Run the coordinator until SIGTERM or Ctrl-C. Branches register with it; transfers between branches go through it.
 

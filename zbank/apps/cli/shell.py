@@ -176,6 +176,36 @@ def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --log and --log-level to a command that serves, and sets its logs up."""
+
+    @click.option(
+        "--log",
+        "log_form",
+        envvar="ZBANK_LOG",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Form of the log on stderr.",
+    )
+    @click.option(
+        "--log-level",
+        envvar="ZBANK_LOG_LEVEL",
+        type=click.Choice(["debug", "info", "warning"]),
+        default="info",
+        show_default=True,
+        help="With debug, each request of the REST bridge has a line at every part that it passes.",
+    )
+    @functools.wraps(function)
+    def wrapper(log_form: Any, log_level: str, **arguments: Any) -> Any:
+        from zbank.apps import logs
+
+        logs.set_up(log_form, log_level)
+        return function(**arguments)
+
+    return wrapper
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 

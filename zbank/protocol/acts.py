@@ -1,0 +1,73 @@
+"""Acts of those in charge, at the coordinator: tokens made and revoked, keys listed and ended. Its journal has all of them.
+
+The latest stand in memory, to be asked for. A key is listed or ended in a file; the coordinator notes it when it sees it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from zbank.protocol.act_messages import (
+    KEY_ENDED,
+    KEY_LISTED,
+    MAX_ACTS,
+    TOKEN_MADE,
+    TOKEN_REVOKED,
+    ActInfo,
+    ActsPage,
+    GetActs,
+)
+from zbank.protocol.records import KeysChanged, NotedKey, Record, TokenMade, TokenRevoked
+
+
+class ActBook:
+    """The part of a coordinator's fold that is about acts. Records alone change it."""
+
+    def __init__(self, acts: Iterable[ActInfo] = (), keys: Iterable[NotedKey] = ()) -> None:
+        self.acts: deque[ActInfo] = deque(acts, MAX_ACTS)
+        self.keys = {key.public: key for key in keys}  #: that are good, as noted last
+
+    def token_made(self, record: TokenMade, seq: int, at_us: int) -> None:
+        """Fold a new token."""
+        of = f" of {', '.join(record.accounts)}" if record.accounts else ""
+        about = f"token {_shown(record.id)} for {record.holder}, {record.role}{of}"
+        self._add(seq, at_us, TOKEN_MADE, record.caller, about)
+
+    def token_revoked(self, record: TokenRevoked, holder: str, seq: int, at_us: int) -> None:
+        """Fold the end of a token."""
+        self._add(seq, at_us, TOKEN_REVOKED, record.caller, f"token {_shown(record.id)} of {holder}")
+
+    def keys_changed(self, record: KeysChanged, seq: int, at_us: int) -> None:
+        """Fold what was seen in the list of keys."""
+        for key in record.ended:
+            self.keys.pop(key.public, None)
+            self._add(seq, at_us, KEY_ENDED, "", _of_key(key))
+        for key in record.listed:
+            self.keys[key.public] = key
+            self._add(seq, at_us, KEY_LISTED, "", _of_key(key))
+
+    def seen(self, good: Iterable[NotedKey]) -> Record | None:
+        """What to record when these keys are good now; None = that is known."""
+        now = {key.public: key for key in good}
+        listed = tuple(key for public, key in now.items() if self.keys.get(public) != key)
+        ended = tuple(key for public, key in self.keys.items() if now.get(public) != key)
+        return KeysChanged(listed, ended) if listed or ended else None
+
+    def latest(self, message: GetActs) -> ActsPage:
+        """The newest acts."""
+        newest = list(self.acts)[-message.limit :]
+        return ActsPage(tuple(reversed(newest)))
+
+    def _add(self, seq: int, at_us: int, act: str, by: str, about: str) -> None:
+        self.acts.append(ActInfo(seq, at_us, act, by, about[:500]))
+
+
+def _shown(id: bytes) -> str:
+    text = id.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _of_key(key: NotedKey) -> str:
+    of = f" of {', '.join(key.accounts)}" if key.accounts else ""
+    return f"key {key.public} of {key.role} {key.name}{of}"
