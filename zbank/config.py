@@ -48,6 +48,11 @@ Replicas = Annotated[int, Meta(ge=0, le=16, description="a whole number, 0 to 16
 Storage = Annotated[str, Meta(description='"sqlite", or an address as in "postgresql://user@host/database"')]
 Host = Annotated[str, Meta(min_length=1, max_length=MAX_ENDPOINT_CHARS, description='a host, as in "127.0.0.1"')]
 Port = Annotated[int, Meta(ge=1, le=MAX_PORT, description=f"a port, 1 to {MAX_PORT}")]
+Proxy = Annotated[str, Meta(pattern=r"^([0-9A-Fa-f.:]+)?$", description='the address of a proxy, as in "127.0.0.1"')]
+HostNames = Annotated[
+    tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}$")], ...],
+    Meta(max_length=20, description='a list of names, as in ["bank.example"]'),
+]
 Url = Annotated[str, Meta(pattern="^(https?://.+)?$", description='an address, as in "http://192.168.1.50:5000"')]
 
 
@@ -87,6 +92,8 @@ class RestConfig(Struct, frozen=True, kw_only=True):
 
     host: Host = "127.0.0.1"
     port: Port = 5000
+    trusted_proxy: Proxy = ""  #: a proxy in front, whose word on who asks counts
+    trusted_hosts: HostNames = ()  #: names that it is called by; none = any
 
 
 class DashboardConfig(Struct, frozen=True, kw_only=True):
@@ -95,6 +102,7 @@ class DashboardConfig(Struct, frozen=True, kw_only=True):
     host: Host = "127.0.0.1"
     port: Port = 8501
     rest_url: Url = ""  #: default: the [rest] of this file
+    trusted_hosts: HostNames = ()  #: names that it is called by behind a proxy
 
 
 class ClusterSection(Struct, frozen=True, kw_only=True):

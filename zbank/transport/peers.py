@@ -71,13 +71,11 @@ class Peers:
 
     def visitor(self, frame: zmq.Frame, door: Door) -> Visitor:
         """Who sent a frame, by what libzmq knows of its connection."""
-        key = None
-        if self._keys is not None:
-            try:
-                key = self._keys.good(str(frame.get("User-Id")))
-            except zmq.ZMQError:  # no ZAP handler has let it in
-                key = None
-        fd = frame.get(zmq.SRCFD)
+        try:
+            key = None if self._keys is None else self._keys.good(str(frame.get("User-Id")))
+            fd = frame.get(zmq.SRCFD)
+        except zmq.ZMQError:  # nothing is known of who speaks ZMTP 1.0, which without keys anybody may
+            return UNKNOWN_VISITOR
         return Visitor(key, door.connection(fd) if isinstance(fd, int) else None)
 
     def connections(self, owner: Hashable, last: Connection | None) -> Iterable[Connection]:

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from flask import Blueprint, Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
@@ -78,8 +79,18 @@ def create_app(bank: Client, settings: RestSettings) -> tuple[Flask, Bridge]:
         endpoints += routes.endpoints
     app.register_blueprint(docs.make_blueprint(document(endpoints)))
     app.register_error_handler(Exception, _on_error)
+    app.before_request(partial(_check_host, bridge))
     app.after_request(_finish)
     return app, bridge
+
+
+def _check_host(bridge: Bridge) -> Response | None:
+    """Before anything else: is it we who are meant?"""
+    try:
+        bridge.check_host(request.host)
+    except Problem as problem:
+        return problem_response(problem)
+    return None
 
 
 def _converter(pattern: str) -> type[BaseConverter]:
@@ -171,6 +182,8 @@ def _plain(error: HTTPException) -> str:
 def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     return response
 
 

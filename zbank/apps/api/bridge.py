@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,9 +47,14 @@ class RestSettings(NamedTuple):
     key: str = ""  #: which of them is the bridge's
     drills: Path | None = None  #: the bank's data folder, where drills may be played; None = they may not
 
+    trusted_proxy: str = ""  #: address of a proxy in front, whose word on who asks counts; "" = there is none
+    trusted_hosts: tuple[str, ...] = ()  #: names that it is called by, in requests' Host; () = any
+
     @property
     def is_here_only(self) -> bool:
-        """Nobody outside this machine can connect."""
+        """Nobody outside this machine can ask."""
+        if self.trusted_proxy:
+            return False
         try:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
@@ -79,6 +85,13 @@ class Bridge:
         self.tokens.close()
         if self.stage is not None:
             self.stage.close()
+
+    def check_host(self, host: str) -> None:
+        """Raise Problem `wrong_host` when this bridge is called by a name that is not its own."""
+        names = self.settings.trusted_hosts
+        if names and host not in names and re.sub(r":[0-9]+$", "", host) not in names:
+            detail = f"this bridge is not called {host[:100]}: ask it by a name that it was told (--trusted-host)"
+            raise Problem("wrong_host", detail)
 
     def admit(self, request: Request, act: str | None) -> Principal:
         """Who asks, if they may do this now.

@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "request_timeout": (408, "the request did not come whole in time"),
     "drill_running": (409, "the drill all-goes-well is being played: end it first"),
     "body_too_large": (413, "a body here has at most 65536 bytes"),
+    "wrong_host": (421, "this bridge is not called evil.example: ask it by a name that it was told (--trusted-host)"),
     "unsupported_media_type": (415, "send JSON, with the header Content-Type: application/json"),
     TOO_MANY: (429, "more than 1000 requests in a second: slow down"),
     "header_too_large": (431, "the headers are too large"),

@@ -16,6 +16,8 @@ from zbank import Client
 from zbank.apps.api.app import create_app
 from zbank.apps.api.bridge import Bridge, RestSettings
 from zbank.apps.api.views.bulk import MAX_BULK_BYTES
+from zbank.apps.serving import listens_here_only
+from zbank.config import url_host
 from zbank.errors import InvalidConfig, ZbankError
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -64,12 +66,19 @@ def run(settings: RestSettings) -> int:
             log.error("%s: %s", error.code, error.detail)
             return EXIT_FAILED
         bridge.tokens.start()
+        if _is_read_on_the_way(settings):
+            log.warning("whoever is on the way can read the tokens: put the bridge behind a proxy with TLS (docs/security.md)")
         log.info("REST serves at http://%s:%d, documentation at /docs", settings.host, settings.port)
         if bridge.tokens.is_open:
             log.info("no tokens were made: anybody on this machine may do anything here (%s)", MAKE_TOKEN)
         _serve(server, sockets, bridge)
         log.info("REST stopped")
     return EXIT_DONE
+
+
+def _is_read_on_the_way(settings: RestSettings) -> bool:
+    """Plain HTTP leaves this machine."""
+    return not listens_here_only(f"tcp://{url_host(settings.host)}:{settings.port}")
 
 
 def _why_not_open(bridge: Bridge) -> str:
@@ -107,6 +116,8 @@ def _listen(app: Any, settings: RestSettings, sockets: dict[int, Any]) -> Any:
         max_request_header_size=MAX_HEADER_BYTES,
         max_request_body_size=MAX_BULK_BYTES + 1,
         asyncore_use_poll=True,
+        trusted_proxy=settings.trusted_proxy or None,
+        trusted_proxy_headers={"x-forwarded-for", "x-forwarded-proto"} if settings.trusted_proxy else set(),
         clear_untrusted_proxy_headers=True,
         ident=None,
     )

@@ -22,7 +22,16 @@ MISSING = "the dashboard needs packages that are missing: pip install 'zbank[das
 @click.option("--rest-url", envvar="ZBANK_REST_URL", metavar="URL", help=f"The REST bridge to show.  [{DEFAULT_URL}]")
 @click.option("--host", help=f"Address to listen on; 0.0.0.0 for all, then the bridge has to demand tokens.  [{DEFAULT_HOST}]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Port to listen on.  [{DEFAULT_PORT}]")
-def dashboard(config: str | None, rest_url: str | None, host: str | None, port: int | None) -> int:
+@click.option(
+    "--trusted-host",
+    "trusted_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name it is called by behind a proxy; then the bridge has to demand tokens.",
+)
+def dashboard(
+    config: str | None, rest_url: str | None, host: str | None, port: int | None, trusted_hosts: tuple[str, ...]
+) -> int:
     """Run the web dashboard until SIGTERM or Ctrl-C. It speaks to the bank over REST alone, from any machine.
 
     \b
@@ -40,12 +49,16 @@ def dashboard(config: str | None, rest_url: str | None, host: str | None, port: 
         cluster = load_config(config)
         section = cluster.dashboard or DashboardConfig()
         host, port = host or section.host, port or section.port
+        trusted_hosts = trusted_hosts or section.trusted_hosts
         rest_url = rest_url or section.rest_url or url_of(cluster.rest or RestConfig())
     host, port = host or DEFAULT_HOST, port or DEFAULT_PORT
     script = Path(__file__).parents[1] / "dashboard" / "main.py"
     command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", f"--server.address={host}"]
     if host in HERE or host == "::1":
-        command += [f"--server.allowedHosts={name}" for name in HERE]  # a page of some site cannot lead here by its name
+        names = (*HERE, *trusted_hosts)
+        command += [f"--server.allowedHosts={name}" for name in names]  # a page of some site cannot lead here by its name
+    if trusted_hosts:
+        command.append(f"--browser.serverAddress={trusted_hosts[0]}")  # pages of this name may open the WebSocket
     environment = {**os.environ, "ZBANK_REST_URL": rest_url or DEFAULT_URL}
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)  # it is Streamlit's process from here on: its signals, its end

@@ -32,6 +32,12 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
 @click.option(
     "--key", default="rest", show_default=True, metavar="NAME", help="The bridge's key, where the bank has keys."
 )
+@click.option(
+    "--trusted-proxy", metavar="ADDRESS", help="A proxy in front (TLS): who asks is who it says. Tokens are demanded then."
+)
+@click.option(
+    "--trusted-host", "trusted_hosts", multiple=True, metavar="NAME", help="A name it is called by; others are refused.  [any]"
+)
 @click.option("--drills", is_flag=True, help="Drills can be played: to learn two-phase commit, not for real money.")
 @click.option("--data", metavar="DIR", help="With --drills: folder of the bank's data files.  [from --config, or data]")
 @log_options
@@ -43,6 +49,8 @@ def rest(
     threads: int,
     rate_limit: int,
     key: str,
+    trusted_proxy: str | None,
+    trusted_hosts: tuple[str, ...],
     drills: bool,
     data: str | None,
 ) -> int:
@@ -67,6 +75,8 @@ def rest(
         section = cluster.rest or RestConfig()
         place, cluster_name = cluster.coordinator.endpoint, cluster.name
         host, port = host or section.host, port or section.port
+        trusted_proxy = trusted_proxy or section.trusted_proxy
+        trusted_hosts = trusted_hosts or section.trusted_hosts
         folder = data or str(cluster.data)
     else:
         place = checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT)
@@ -80,6 +90,8 @@ def rest(
         drills=Path(folder) if drills else None,
         keys=keys_folder(config),
         key=key,
+        trusted_proxy=trusted_proxy or "",
+        trusted_hosts=trusted_hosts,
     )
     if drills and not settings.is_here_only:
         return complain(f"with --drills the bridge must be of this machine alone, not at {settings.host}", EXIT_USAGE)

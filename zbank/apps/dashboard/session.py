@@ -27,6 +27,7 @@ CALLER_S = 2.0  #: who asks is asked again after so long
 BRANCHES_S = 10.0  #: a new branch is seen after so long
 LOOK_S = 0.2  #: one look serves all who look within this
 WHAT_TO_DO = "Start the bank (make run), or give the address of its REST bridge in the side bar, under Connection."
+HERE = frozenset({"localhost", "127.0.0.1", "[::1]"})  #: what a browser on this machine calls this machine
 BANKS = 20  #: that one dashboard remembers the figures of
 
 
@@ -89,7 +90,9 @@ def url() -> str:
 
 
 def is_here_only() -> bool:
-    """This dashboard can be opened on its own machine alone."""
+    """This dashboard can be opened on its own machine alone: no other listens, and no proxy lets others in."""
+    if not HERE.issuperset(st.get_option("server.allowedHosts") or ()):
+        return False
     host = str(st.get_option("server.address") or "").strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

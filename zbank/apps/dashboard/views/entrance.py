@@ -17,7 +17,8 @@ def not_connected(why: str) -> None:
     with look.card("down"):
         look.empty(why, session.WHAT_TO_DO)
         _look_again()
-    _address_form("address-main")
+    if session.is_here_only():
+        _address_form("address-main")
 
 
 @st.fragment(run_every=RETRY_S)
@@ -72,7 +73,7 @@ def connection() -> None:
         look.pairs(shown)
         if session.token():
             st.button("Sign out", on_click=session.sign_in, args=("",), key="sign_out", icon=":material/logout:")
-        if caller is not None:
+        if caller is not None and session.is_here_only():  # else strangers could make this machine ask any address
             _address_form("address-side")
 
 
