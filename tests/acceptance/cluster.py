@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from zbank import Client
+from zbank.apps import keymaking
 from zbank.apps.chaos import ports
 from zbank.errors import ZbankError
+from zbank.transport.keyfolder import NAME_VARIABLE
+from zbank.transport.keys import KEYS_VARIABLE
 
 READY_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
@@ -44,7 +47,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S, wh
 class Cluster:
     """A coordinator and branches as processes of their own. Names: `coordinator` and the branches'."""
 
-    def __init__(self, folder: Path, branches: tuple[str, ...] = BRANCHES) -> None:
+    def __init__(self, folder: Path, branches: tuple[str, ...] = BRANCHES, *, secure: bool = False) -> None:
         self.folder = folder
         self.config = folder / "cluster.toml"
         self.data = folder / "data"
@@ -57,6 +60,9 @@ class Cluster:
         self.endpoints = {"coordinator": self.endpoint}
         self.endpoints |= {name: f"tcp://127.0.0.1:{first + NAMED_PORTS + n}" for n, name in enumerate(branches)}
         self.config.write_text(self._toml(), encoding="utf-8")
+        self.keys = folder / "keys" if secure else None  #: beside the config file, where everybody looks for them
+        if self.keys is not None:
+            keymaking.make_all(self.keys, CLUSTER_NAME, branches)
 
     def _toml(self) -> str:
         lines = ["[cluster]", f'name = "{CLUSTER_NAME}"', f'data = "{self.data}"', ""]
@@ -77,7 +83,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """The environment of every process: it finds this very source, installed or not."""
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
+        return {**os.environ, "PYTHONPATH": str(ROOT), KEYS_VARIABLE: str(self.keys or ""), NAME_VARIABLE: ""}
 
     def start(self, name: str, ready: bool = True) -> None:
         """Start one actor and, unless told otherwise, wait until it answers."""
@@ -114,7 +120,7 @@ class Cluster:
             if self.processes[name].poll() is not None:
                 pytest.fail(f"{name} ended with {self.processes[name].returncode}:\n{self.output(name)}")
             try:
-                with Client(self.endpoints[name], timeout_s=2) as client:
+                with self.client(name, timeout_s=2) as client:
                     return any(getattr(actor, "name", "") and hasattr(actor, "epoch") for actor in client.status())
             except ZbankError:
                 return False
@@ -192,9 +198,9 @@ class Cluster:
         self._spawned.append(process)
         return process
 
-    def client(self, name: str = "coordinator", timeout_s: float = 10.0) -> Client:
-        """A Client of one actor; close it (it is a context manager)."""
-        return Client(self.endpoints[name], timeout_s=timeout_s)
+    def client(self, name: str = "coordinator", timeout_s: float = 10.0, key: str = "") -> Client:
+        """A Client of one actor, by the operator's key or another; close it (it is a context manager)."""
+        return Client(self.endpoints[name], timeout_s=timeout_s, keys=self.keys or "", key=key)
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def wire(
     def connect(peer: str, endpoint: str) -> Link:
         return Link(dialer, endpoint, hello, BRANCH, name=peer)
 
-    dialer = Dialer(world.context, world.keys)
+    dialer = Dialer(world.context, world.keys, may_wait=False)
     engine = world.engine(store, build, world.clock)
     if settings.preload:
         preload(engine, world.clock, settings.name, settings.currency)

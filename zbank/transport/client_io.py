@@ -26,7 +26,7 @@ from zbank.transport.client_core import ClientCore
 from zbank.transport.client_peer import IDLE_US, AnyRequest, Peer
 from zbank.transport.client_request import Request
 from zbank.transport.keyfolder import Keys
-from zbank.transport.sockets import Dialer
+from zbank.transport.sockets import LINGER_MS, Dialer
 
 T = TypeVar("T")
 Socket = zmq.Socket[bytes]
@@ -187,6 +187,7 @@ class IoThread:
         self._next_due_us = now_us + IDLE_US
         for shell in self._shells:
             if now_us >= shell.core.next_due_us:
+                self._dial_lost(shell)
                 shell.core.on_time(now_us)
                 self._dirty.add(shell)
             self._next_due_us = min(self._next_due_us, shell.core.next_due_us)
@@ -231,9 +232,9 @@ class IoThread:
         shell.ended.set()
 
     def _drop(self, dealer: Socket) -> None:
-        del self._owners[dealer]
+        shell, _ = self._owners.pop(dealer)
         self._poller.unregister(dealer)
-        dealer.close()
+        shell.dialer.close(dealer, LINGER_MS)
 
     def _refuse_late(self) -> None:
         """End requests that were posted when the thread had already ended."""
@@ -268,15 +269,27 @@ class IoThread:
             if core.peers.get(peer.endpoint) is not peer:
                 continue
             try:
-                if shell.dialer.keys is not None:
-                    shell.dialer.keys.refresh()
                 dealer = shell.dialer.dealer(peer.endpoint, *core.routes.role_at(peer.endpoint))
             except zmq.ZMQError as error:
                 core.peer_failed(peer, str(error))
                 continue
-            shell.sockets[peer.endpoint] = dealer
-            self._owners[dealer] = (shell, peer)
-            self._poller.register(dealer, zmq.POLLIN)
+            self._take(shell, peer, dealer)
+
+    def _take(self, shell: ClientShell, peer: Peer, dealer: Socket) -> None:
+        shell.sockets[peer.endpoint] = dealer
+        self._owners[dealer] = (shell, peer)
+        self._poller.register(dealer, zmq.POLLIN)
+
+    def _dial_lost(self, shell: ClientShell) -> None:
+        """Make connections by keys anew that were lost: who answers there may have another key by now."""
+        for endpoint, dealer in list(shell.sockets.items()):
+            if shell.dialer.is_lost(dealer):
+                _, peer = self._owners[dealer]
+                with contextlib.suppress(zmq.ZMQError):  # none to be had: the old one goes on trying
+                    fresh = shell.dialer.dealer(endpoint, *shell.core.routes.role_at(endpoint))
+                    self._drop(dealer)
+                    self._take(shell, peer, fresh)
+                    shell.core.on_writable(peer, _monotonic_us())
 
     def _send(self, dealer: Socket, peer: Peer, now_us: int) -> None:
         while peer.outbox or peer.controls:

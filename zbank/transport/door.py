@@ -115,6 +115,11 @@ class Door:
                 return known
         return None
 
+    def connections(self) -> list[Connection]:
+        """All there are."""
+        with self._lock:
+            return list(self._connections.values())
+
     def put_out(self, connection: Connection) -> None:
         """End a connection."""
         with suppress(OSError), _socket_of(connection.fd) as (one, inode):
@@ -193,11 +198,11 @@ class Door:
         left = min(float(BURST), left + (now_s - as_of_s) * PER_S) - 1
         self._bursts[address] = (max(0.0, left), now_s)
         if left < 0:
-            self._tell(f"{address} makes too many connections: more than {BURST} at once, or {PER_S} in a second")
+            self.tell(f"{address} makes too many connections: more than {BURST} at once, or {PER_S} in a second")
         elif self._of_address[address] > MAX_OF_ADDRESS:
-            self._tell(f"{address} has {MAX_OF_ADDRESS} connections: it gets no more")
+            self.tell(f"{address} has {MAX_OF_ADDRESS} connections: it gets no more")
         elif len(self._connections) > self._most:
-            self._tell(f"there are {self._most} connections: there is room for no more")
+            self.tell(f"there are {self._most} connections: there is room for no more")
         else:
             return False
         return True
@@ -217,7 +222,7 @@ class Door:
                 text = public.decode("ascii")
                 until_s = self._shut_out.get(text)
                 if self._keys.good(text) is None:
-                    self._tell(f"a key that is not listed, or not good any more, was turned away at {address.decode('ascii')}")
+                    self.tell(f"{self._keys.known_as(text)} was turned away at {address.decode('ascii')}")
                 elif until_s is not None and time.monotonic() < until_s:
                     status = b"300"  # not now
                 else:
@@ -230,9 +235,7 @@ class Door:
 
     def _sweep(self, now_s: float) -> None:
         """Put out who sends more than can be taken, and who does not read."""
-        with self._lock:
-            connections = list(self._connections.values())
-        for connection in connections:
+        for connection in self.connections():
             with suppress(OSError), _socket_of(connection.fd) as (one, inode):
                 if inode != connection.inode:
                     continue
@@ -243,7 +246,7 @@ class Door:
                 (acked,) = struct.unpack_from("=Q", info, _ACKED)
                 why = self._why_out(connection, received, acked, now_s)
                 if why:
-                    self._tell(f"a connection of {connection.address} is ended: {why}")
+                    self.tell(f"a connection of {connection.address} is ended: {why}")
                     one.shutdown(socket.SHUT_RDWR)
 
     def _why_out(self, connection: Connection, received: int, acked: int, now_s: float) -> str:
@@ -258,7 +261,7 @@ class Door:
             return f"it has not read its answers for {UNREAD_S:g} s"
         return ""
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Once in a while: who attacks must not fill the log."""
         now_s = time.monotonic()
         if not self.tells or now_s - self._told_s.get(text, -TOLD_EVERY_S) < TOLD_EVERY_S:

@@ -6,7 +6,6 @@ for a moment, and is put out when it goes on.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 
 import zmq
@@ -26,10 +25,8 @@ MAX_DRAIN_BYTES = 4 << 20  #: drained at once; garbage costs up to 90 ms a MiB t
 MAX_ANSWERS = 16_384  #: that need no turn (faults, `busy`): with so many to send nothing more is drained
 MAX_WASTED_US = 1_000_000  #: that one owner may cost for nothing at once,
 WASTE_PER_S_US = 50_000  #: and in each second after that
+REFUSAL_US = 100  #: what it takes to tell a refusal, above reading what is refused
 MAX_WASTERS = 20_000  #: remembered
-
-log = logging.getLogger("zbank")
-
 
 class Inbox:
     """What comes in at one ROUTER."""
@@ -79,6 +76,7 @@ class Inbox:
         else:
             body = self._router.recv()
         begun_us = self._clock.now().mono_us
+        told = len(self.answers)
         connection = visitor.connection if session is None else session.connection
         if connection is not None and door is not None:
             connection.taken_bytes += door.wire_bytes(len(body))
@@ -88,7 +86,8 @@ class Inbox:
         else:
             is_good = self._read(route, body, session, visitor, now_us)
         if not is_good and door is not None:
-            self._waste(route, session, visitor, begun_us)
+            refusals_us = (len(self.answers) - told) * REFUSAL_US
+            self._waste(route, session, visitor, self._clock.now().mono_us - begun_us + refusals_us)
         return len(route) + len(body)
 
     def _too_many_frames(self, route: bytes, connection: Connection | None) -> None:
@@ -131,26 +130,25 @@ class Inbox:
                 queue.add(session.owner, (session.sender, n, message))
         return is_good
 
-    def _waste(self, route: bytes, session: Session | None, visitor: Visitor, begun_us: int) -> None:
+    def _waste(self, route: bytes, session: Session | None, visitor: Visitor, cost_us: int) -> None:
         """Charge an owner for time that it cost for nothing, and put it out when it is too much."""
         key, connection = (visitor.key, visitor.connection) if session is None else (session.key, session.connection)
         now_us = self._clock.now().mono_us
         owner: Hashable = route if key is None else key.name
         wasted_us, as_of_us = self._wasted.get(owner, (0.0, now_us))
-        wasted_us = max(0.0, wasted_us - (now_us - as_of_us) * WASTE_PER_S_US / 1_000_000) + now_us - begun_us
+        wasted_us = max(0.0, wasted_us - (now_us - as_of_us) * WASTE_PER_S_US / 1_000_000) + cost_us
         if len(self._wasted) >= MAX_WASTERS:
             self._wasted.clear()
         self._wasted[owner] = (wasted_us, now_us)
         if wasted_us <= MAX_WASTED_US:
             return
         who = "a connection" if key is None else f"{key.name} ({key.role})"
-        log.warning("%s is put out: it sends what is no message, what it may not send, or more than is taken", who)
         if self._door is not None:
+            self._door.tell(f"{who} is put out: it sends what is no message, what it may not send, or more than is taken")
             if key is not None:
                 self._door.shut_out(key.public)
             for one in self._peers.connections(owner, connection):
                 self._door.put_out(one)
-        self._wasted.pop(owner, None)
 
     def unread(self, route: bytes) -> None:
         """Answers cannot be sent: a client that does not read them is put out. An actor is left to its own time limits."""

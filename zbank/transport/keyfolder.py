@@ -57,6 +57,11 @@ class Keys:
         """The entry of a public key, while it is good."""
         return self.keyring.good(public, self._clock.now().wall_us)
 
+    def known_as(self, public: str) -> str:
+        """Whose key it is, or was, in words."""
+        key = self.keyring.any(public)
+        return f"key {public[:8]}…, which is not listed," if key is None else f"the key of {key.name}, which is over,"
+
     def servers(self, role: str = "", name: str = "") -> list[list[str]]:
         """Whom to expect at an address: groups of public keys, one after the other to be tried. `role` "" = not known."""
         wall_us = self._clock.now().wall_us

@@ -85,6 +85,10 @@ class Keyring:
         key = self._by_public.get(public)
         return key if key is not None and wall_us < key.ends_us else None
 
+    def any(self, public: str) -> Key | None:
+        """The entry of this public key, good or not."""
+        return self._by_public.get(public)
+
     def of_name(self, name: str) -> Key | None:
         """The newest entry of a name, good or not."""
         return next((key for key in reversed(self.keys) if key.name == name), None)

@@ -160,6 +160,8 @@ class Link:
         """Greet, beat, and begin anew after silence. True when the link just went down."""
         if self._heard_us is None:
             self._heard_us = now_us
+        if self._dialer.is_lost(self.socket):  # it may have a new key
+            self._renew_socket()
         silent = now_us - self._heard_us > SILENT_AFTER_US
         if silent:
             was_up = self.state == UP
@@ -195,7 +197,7 @@ class Link:
 
     def close(self) -> None:
         """Close the socket; what is unsent is lost."""
-        self.socket.close(linger=0)
+        self._dialer.close(self.socket)
 
 
 def branch_hello(cluster: str, name: str) -> Hello:

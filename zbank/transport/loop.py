@@ -269,7 +269,11 @@ class ActorLoop:
             log.info("the list of keys was changed: it is followed")
         self._engine.keys_seen(keys.noted(), self._clock.now())
         if keys.pair != pair:
+            door = self._door
+            before = [] if door is None else [(door, one) for one in door.connections()]
             listen_anew(self._router, keys.pair)
+            for door, connection in before:  # they call again at once, and find the new key
+                door.put_out(connection)
             log.info("the key of %s was rotated: the new one answers from now on", keys.name)
         for route in self._peers.over():
             session = self._peers.session_of(route)

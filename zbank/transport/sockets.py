@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 import zmq
 
@@ -53,7 +52,8 @@ def make_router(context: Context, bind: str, pair: Pair | None = None) -> Socket
 
 
 def listen_anew(router: Socket, pair: Pair) -> None:
-    """From now on this key answers to who connects; connections that stand go on. Raises zmq.ZMQError."""
+    """From now on this key answers to who connects. Connections that stand are the old listener's and of no use any more:
+    their other ends do not hear of it before the door puts them out. Raises zmq.ZMQError."""
     endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
     router.unbind(endpoint)
     _own_key(router, pair)
@@ -71,6 +71,12 @@ def listen_anew(router: Socket, pair: Pair) -> None:
 def make_dealer(context: Context, endpoint: str, pair: Pair | None = None, server: str = "") -> Socket:
     """A DEALER connecting to `endpoint`; it queues only for a connection that is complete. With a key pair it talks only
     to who has the key `server`."""
+    socket = _unconnected(context, endpoint, pair, server)
+    socket.connect(endpoint)
+    return socket
+
+
+def _unconnected(context: Context, endpoint: str, pair: Pair | None, server: str) -> Socket:
     socket = _configured(context.socket(zmq.DEALER))
     if pair is not None:
         _own_key(socket, pair)
@@ -79,39 +85,71 @@ def make_dealer(context: Context, endpoint: str, pair: Pair | None = None, serve
     # All that comes is taken in: what an actor says is bounded by what it is asked, and it gives up on whoever is silent.
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
-    socket.connect(endpoint)
     return socket
 
 
 class Dialer:
-    """Makes connections: open ones, or by this process's key to actors whose keys are known."""
+    """Makes connections: open ones, or by this process's key to actors whose keys are known.
 
-    def __init__(self, context: Context, keys: Keys | None = None) -> None:
+    ZeroMQ makes a connection that was lost again, for the same key: where another one may answer by now, that leads
+    nowhere, so whoever has a connection by keys looks whether it `is_lost`, and dials anew.
+    """
+
+    def __init__(self, context: Context, keys: Keys | None = None, *, may_wait: bool = True) -> None:
+        """`may_wait`: for a moment, to see which of several keys answers; else they are tried one at each dialling."""
         self._context = context
         self.keys = keys
+        self._may_wait = may_wait
+        self._dialled = 0
+        self._watches: dict[Socket, Socket] = {}  #: tell when a connection ends
 
     def dealer(self, endpoint: str, role: str = "", name: str = "") -> Socket:
-        """A connection to an actor of this role and name, as far as they are known ("" = not).
-
-        Where several keys may answer (the actor has a second one for a while, or it is not known who it is), all are tried
-        at once, and who answers first it is. Raises zmq.ZMQError.
-        """
+        """A connection to an actor of this role and name, as far as they are known ("" = not). Raises zmq.ZMQError."""
         if self.keys is None:
             return make_dealer(self._context, endpoint)
-        groups = [group for group in self.keys.servers(role, name) if group] or [[new_pair().public]]  # answers to nobody
-        if sum(map(len, groups)) == 1:
-            return make_dealer(self._context, endpoint, self.keys.pair, groups[0][0])
+        self.keys.refresh()
+        return self._by_key(self.keys, endpoint, role, name)
+
+    def is_lost(self, dealer: Socket) -> bool:
+        """The connection has ended since it was made."""
+        watch = self._watches.get(dealer)
+        return watch is not None and bool(watch.poll(0))
+
+    def close(self, dealer: Socket, linger_ms: int = 0) -> None:
+        """Close a connection; what is unsent then is lost."""
+        watch = self._watches.pop(dealer, None)
+        if watch is not None:
+            dealer.disable_monitor()
+            watch.close(linger=0)
+        dealer.close(linger=linger_ms)
+
+    def _by_key(self, keys: Keys, endpoint: str, role: str, name: str) -> Socket:
+        """Where several keys may answer (the actor has a second one for a while, or it is not known who it is), all are
+        tried at once, and who answers first it is.
+        """
+        groups = [group for group in keys.servers(role, name) if group] or [[new_pair().public]]  # answers to nobody
+        every = [key for group in groups for key in group]
+        if len(every) == 1 or not self._may_wait:
+            self._dialled += 1
+            return self._watched(endpoint, keys.pair, every[self._dialled % len(every)])
         rest: list[Socket] = []
         for group in groups:
-            tried = [make_dealer(self._context, endpoint, self.keys.pair, key) for key in group[:MAX_GUESSED]]
+            tried = [self._watched(endpoint, keys.pair, key) for key in group[:MAX_GUESSED]]
             found = _first_to_stand(tried, WHICH_KEY_MS)
             rest += [one for one in tried if one is not found]
             if found is not None:
                 break
         kept = found or rest.pop(0)  # nobody is there: it goes on trying
         for one in rest:
-            one.close(linger=0)
+            self.close(one)
         return kept
+
+    def _watched(self, endpoint: str, pair: Pair, server: str) -> Socket:
+        """A connection of which it is told when it ends, also at its very beginning."""
+        dealer = _unconnected(self._context, endpoint, pair, server)
+        self._watches[dealer] = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        dealer.connect(endpoint)
+        return dealer
 
 
 def _first_to_stand(sockets: list[Socket], limit_ms: int) -> Socket | None:
@@ -140,8 +178,8 @@ def lets_strangers_in(context: Context, endpoint: str, server: str) -> str:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 return f"{what} was let in"
         finally:
-            with suppress(zmq.ZMQError):
-                probe.disable_monitor()
+            probe.disable_monitor()
+            seen.close(linger=0)
             probe.close(linger=0)
     return ""
 

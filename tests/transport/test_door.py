@@ -1,0 +1,452 @@
+"""The door of an actor over real sockets: who gets in, who is put out, and that nothing anybody sends can stop it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from tests.acceptance.cluster import wait_until
+from zbank.apps import keymaking
+from zbank.transport import door as door_module
+from zbank.transport import sockets
+from zbank.transport.door import Door, DoorFailed
+from zbank.transport.keyfolder import Keys
+from zbank.transport.keys import Pair, new_pair
+from zbank.transport.sockets import Dialer, lets_strangers_in, listen_anew, make_dealer, make_router
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: the kernel's count of bytes is Linux's alone")
+Socket = zmq.Socket[bytes]
+
+
+class Server:
+    """A ROUTER behind a door, with or without keys."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self.keys = keys
+        self.context: zmq.Context[Socket] = zmq.Context()
+        self.router = make_router(self.context, "tcp://127.0.0.1:*", None if keys is None else keys.pair)
+        self.endpoint = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.door = Door(self.context, self.router, keys)
+
+    def dealer(self, pair: Pair | None = None, server: str | None = None) -> Socket:
+        """A connection by a key pair; None = by none."""
+        if server is None:
+            server = self.keys.pair.public if self.keys is not None else ""
+        return make_dealer(self.context, self.endpoint, pair, server)
+
+    def tcp(self) -> socket.socket:
+        """A bare connection."""
+        one = socket.create_connection(("127.0.0.1", int(self.endpoint.rpartition(":")[2])), timeout=5)
+        one.settimeout(5)
+        return one
+
+    def hears(self, dealer: Socket, body: bytes = b"hello", limit_ms: int = 2_000) -> zmq.Frame | None:
+        """What arrives of a connection's message; None when nothing does."""
+        if not dealer.poll(limit_ms, zmq.POLLOUT):
+            return None
+        dealer.send(body)
+        if not self.router.poll(limit_ms):
+            return None
+        _, frame = self.router.recv_multipart(copy=False)
+        return frame
+
+    def close(self) -> None:
+        self.router.close(linger=0)
+        self.door.close()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    keymaking.make_all(tmp_path, "demo", ("Mumbai", "Delhi"))
+    return Keys(tmp_path, "Mumbai")
+
+
+@pytest.fixture
+def locked(keys: Keys) -> Iterator[Server]:
+    with closing(Server(keys)) as server:
+        yield server
+
+
+@pytest.fixture
+def free() -> Iterator[Server]:
+    with closing(Server(None)) as server:
+        yield server
+
+
+def operator(locked: Server) -> Pair:
+    assert locked.keys is not None
+    return Keys(locked.keys.folder, "operator").pair
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_listed_key_gets_in_and_is_known(locked: Server) -> None:
+    with closing(locked.dealer(operator(locked))) as dealer:
+        frame = locked.hears(dealer)
+        assert frame is not None
+        assert frame.get("User-Id") == operator(locked).public
+
+
+def test_nobody_else_gets_in(locked: Server) -> None:
+    for pair, server in ((new_pair(), None), (None, ""), (operator(locked), new_pair().public)):
+        with closing(locked.dealer(pair, server)) as dealer:
+            assert locked.hears(dealer, limit_ms=300) is None
+
+
+def test_a_plain_password_gets_nobody_in(locked: Server) -> None:
+    dealer = locked.context.socket(zmq.DEALER)
+    with closing(dealer):
+        dealer.linger = 0
+        dealer.plain_username, dealer.plain_password = b"operator", b"operator"
+        dealer.connect(locked.endpoint)
+        dealer.send(b"hello")
+        assert not locked.router.poll(300)
+
+
+def test_a_key_that_is_over_gets_nobody_in(locked: Server) -> None:
+    assert locked.keys is not None
+    pair = operator(locked)
+    keymaking.revoke(locked.keys.folder, "operator")
+    locked.keys.refresh()
+    with closing(locked.dealer(pair)) as dealer:
+        assert locked.hears(dealer, limit_ms=300) is None
+
+
+def test_a_key_that_is_shut_out_gets_in_after_a_while(locked: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "SHUT_OUT_S", 0.5)
+    locked.door.shut_out(operator(locked).public)
+    with closing(locked.dealer(operator(locked))) as dealer:
+        assert not dealer.poll(200, zmq.POLLOUT)
+        assert locked.hears(dealer, limit_ms=5_000) is not None, "it goes on trying by itself"
+
+
+def test_a_question_that_makes_no_sense_is_answered_no_and_the_next_one_is_answered(locked: Server) -> None:
+    """What libzmq asks could be asked by anything in this process, in any form."""
+    asker = locked.context.socket(zmq.DEALER)
+    with closing(asker):
+        asker.linger = 0
+        asker.connect(door_module.ZAP_ADDRESS)
+        good = [b"1.0", b"7", b"zbank", b"127.0.0.1", b"", b"CURVE", bytes(32)]
+        asked: list[list[bytes]] = [
+            [],
+            [b""],
+            [b"1.0", b"7"],
+            good[:-1],
+            [*good, b"more"],
+            [b"9.9", *good[1:]],
+            [*good[:2], b"other", *good[3:]],
+            [*good[:5], b"NULL"],
+            [*good[:5], b"PLAIN", b"a", b"b"],
+            [*good[:-1], b"short"],
+            [*good[:3], b"\xff\xfe", *good[4:]],
+            [bytes(1_000)] * 50,
+        ]
+        for request in asked:
+            asker.send_multipart([b"", *request])
+        asker.send_multipart([b"", *good])
+        told = []
+        while asker.poll(1_000):
+            told.append(asker.recv_multipart())
+        assert told, "it answers"
+        assert {answer[3] for answer in told} == {b"400"}
+        assert {answer[5] for answer in told} == {b""}, "nobody is named"
+    locked.door.check()
+    with closing(locked.dealer(operator(locked))) as dealer:
+        assert locked.hears(dealer) is not None
+
+
+def test_an_error_within_means_no_and_does_not_end_the_door(
+    locked: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_public: str) -> None:
+        raise RuntimeError("the list is on fire")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(locked.keys, "good", fails)
+        with closing(locked.dealer(operator(locked))) as dealer:
+            assert locked.hears(dealer, limit_ms=300) is None
+    assert "nobody may" in caplog.text
+    locked.door.check()
+    with closing(locked.dealer(operator(locked))) as dealer:
+        assert locked.hears(dealer) is not None
+
+
+def test_a_door_that_has_failed_says_so(free: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_self: Door) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(Door, "_on_event", fails)
+    free.tcp().close()
+    wait_until(lambda: not free.door._thread.is_alive(), what="the end of the door's thread")
+    with pytest.raises(DoorFailed):
+        free.door.check()
+
+
+def test_without_anybody_at_the_door_no_key_gets_in_at_all(keys: Keys) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    try:
+        router = make_router(context, "tcp://127.0.0.1:*", keys.pair)
+        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        with closing(make_dealer(context, endpoint, Keys(keys.folder, "operator").pair, keys.pair.public)) as dealer:
+            assert not dealer.poll(300, zmq.POLLOUT)
+    finally:
+        context.destroy(linger=0)
+
+
+# --- the probe ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_probe_is_content_with_a_locked_door(locked: Server, keys: Keys) -> None:
+    assert lets_strangers_in(locked.context, locked.endpoint, keys.pair.public) == ""
+
+
+def test_the_probe_finds_a_door_without_a_lock(keys: Keys) -> None:
+    """CURVE alone lets any key in; a forgotten CURVE server lets everybody in."""
+    context: zmq.Context[Socket] = zmq.Context()
+    try:
+        unasked = context.socket(zmq.ROUTER)
+        unasked.curve_server, unasked.curve_secretkey = True, keys.pair.secret.encode()
+        unasked.bind("tcp://127.0.0.1:*")
+        endpoint = unasked.getsockopt_string(zmq.LAST_ENDPOINT)
+        assert lets_strangers_in(context, endpoint, keys.pair.public) == "a key that is not listed was let in"
+        plain = make_router(context, "tcp://127.0.0.1:*")
+        endpoint = plain.getsockopt_string(zmq.LAST_ENDPOINT)
+        assert lets_strangers_in(context, endpoint, keys.pair.public) == "no key was let in"
+    finally:
+        context.destroy(linger=0)
+
+
+def test_the_probe_that_hears_nothing_does_not_believe(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "PROBE_MS", 100)
+    context: zmq.Context[Socket] = zmq.Context()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+            assert "could not be found out" in lets_strangers_in(context, endpoint, keys.pair.public)
+    finally:
+        context.destroy(linger=0)
+
+
+# --- two keys for a while -------------------------------------------------------------------------------------------------
+
+
+def test_a_caller_sees_that_a_connection_was_lost_and_finds_the_servers_new_key(locked: Server) -> None:
+    assert locked.keys is not None
+    folder = locked.keys.folder
+    caller = Dialer(locked.context, Keys(folder, "operator"))
+    before = caller.dealer(locked.endpoint, "branch", "Mumbai")
+    assert locked.hears(before) is not None
+    assert not caller.is_lost(before)
+    keymaking.rotate(folder, "Mumbai", timedelta(days=1))
+    locked.keys.refresh()
+    stood = locked.door.connections()
+    listen_anew(locked.router, locked.keys.pair)
+    for connection in stood:
+        locked.door.put_out(connection)
+    wait_until(lambda: caller.is_lost(before), what="the end of the connection to the old key")
+    caller.close(before)
+    after = caller.dealer(locked.endpoint, "branch", "Mumbai")
+    assert locked.hears(after) is not None
+    caller.close(after)
+
+
+def test_who_must_not_wait_tries_one_key_after_the_other(locked: Server) -> None:
+    assert locked.keys is not None
+    folder = locked.keys.folder
+    keymaking.rotate(folder, "Mumbai", timedelta(days=1))
+    caller = Dialer(locked.context, Keys(folder, "operator"), may_wait=False)
+    found = []
+    for _ in range(2):
+        dealer = caller.dealer(locked.endpoint, "branch", "Mumbai")
+        found.append(locked.hears(dealer, limit_ms=1_000) is not None)
+        caller.close(dealer)
+    assert sorted(found) == [False, True]
+
+
+def test_a_caller_finds_which_of_two_keys_answers(locked: Server) -> None:
+    """Before a server has taken over its new key, and after."""
+    assert locked.keys is not None
+    folder = locked.keys.folder
+    keymaking.rotate(folder, "Mumbai", timedelta(days=1))
+    caller = Dialer(locked.context, Keys(folder, "operator"))
+    early = caller.dealer(locked.endpoint, "branch", "Mumbai")
+    assert locked.hears(early) is not None
+    caller.close(early)
+    locked.keys.refresh()
+    listen_anew(locked.router, locked.keys.pair)
+    late = caller.dealer(locked.endpoint, "branch", "Mumbai")
+    assert locked.hears(late) is not None
+    caller.close(late)
+    unnamed = caller.dealer(locked.endpoint)
+    assert locked.hears(unnamed) is not None, "also where it is not known who answers there"
+    caller.close(unnamed)
+
+
+def test_who_has_no_key_of_the_server_talks_to_nobody(locked: Server) -> None:
+    assert locked.keys is not None
+    caller = Dialer(locked.context, Keys(locked.keys.folder, "operator"))
+    dealer = caller.dealer(locked.endpoint, "branch", "Delhi")
+    assert locked.hears(dealer, limit_ms=300) is None
+    caller.close(dealer)
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------------
+
+
+def is_over(one: socket.socket) -> bool:
+    """The other end has closed it."""
+    one.settimeout(0.05)
+    try:
+        while one.recv(4_096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "says"), [("BURST", 5, "too many"), ("MAX_OF_ADDRESS", 5, "it gets no more")]
+)
+def test_an_address_gets_so_many_connections_and_no_more(
+    free: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: str, most: int, says: str
+) -> None:
+    monkeypatch.setattr(door_module, limit, most)
+    monkeypatch.setattr(door_module, "PER_S", 0 if limit == "BURST" else 10_000)
+    held = [free.tcp() for _ in range(12)]
+    try:
+        wait_until(lambda: sum(map(is_over, held)) == 12 - most, what="the end of those above the limit")
+        assert sum(says in line for line in caplog.messages) == 1, "told once"
+        held.pop(0).close()
+        if limit == "MAX_OF_ADDRESS":
+            wait_until(lambda: free.door._of_address["127.0.0.1"] < most, what="the end of one")
+            with free.tcp() as one, suppress(TimeoutError):
+                one.settimeout(0.3)
+                assert one.recv(1) == b"\xff", "there is room for one again: ZMTP's greeting"
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_all_together_get_so_many_connections(free: Server) -> None:
+    free.door._most = 4
+    held = [free.tcp() for _ in range(8)]
+    try:
+        wait_until(lambda: sum(map(is_over, held)) == 4, what="the end of those above the limit")
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_connections_are_forgotten_when_they_end(free: Server) -> None:
+    for one in [free.tcp() for _ in range(20)]:
+        one.close()
+    wait_until(lambda: not free.door._connections and not free.door._of_address, what="the end of all connections")
+
+
+def put_out_by(free: Server, frames: Any) -> list[str]:
+    """Send frames until the connection is ended."""
+    dealer = free.context.socket(zmq.DEALER)
+    dealer.linger = 0
+    watch = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    dealer.connect(free.endpoint)
+    try:
+        end_s = time.monotonic() + 20
+        while not watch.poll(0) and time.monotonic() < end_s:
+            with suppress(zmq.Again):
+                dealer.send_multipart(frames, zmq.NOBLOCK)
+            dealer.poll(1, zmq.POLLOUT)
+        return ["put out"] if watch.poll(0) else ["still there"]
+    finally:
+        dealer.disable_monitor()
+        watch.close(linger=0)
+        dealer.close(linger=0)
+
+
+@on_linux
+def test_who_sends_more_than_is_taken_is_put_out(
+    free: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frames of one message without end: ZeroMQ itself would take them all in."""
+    monkeypatch.setattr(door_module, "MAX_UNTAKEN_BYTES", 1 << 20)
+    assert put_out_by(free, [bytes(1_000)] * 20_000) == ["put out"]
+    assert "that it sent are not taken yet" in caplog.text
+
+
+@on_linux
+def test_who_does_not_read_is_put_out(
+    free: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(door_module, "MAX_UNREAD_BYTES", 1 << 20)
+    dealer = free.context.socket(zmq.DEALER)
+    dealer.linger, dealer.rcvhwm, dealer.rcvbuf = 0, 1, 4_096
+    dealer.connect(free.endpoint)
+    try:
+        dealer.send(b"hello")
+        route, frame = free.router.recv_multipart(copy=False)
+        connection = free.door.connection(frame.get(zmq.SRCFD))
+        assert connection is not None
+        body = bytes(100_000)
+        told_s = time.monotonic() + 20
+        while "does not read its answers" not in caplog.text and time.monotonic() < told_s:
+            with suppress(zmq.Again, zmq.ZMQError):
+                free.router.send_multipart([route.bytes, body], zmq.NOBLOCK)
+                connection.given_bytes += free.door.wire_bytes(len(body))
+            time.sleep(0.005)
+        assert "does not read its answers: more than 1 MiB wait" in caplog.text
+    finally:
+        dealer.close(linger=0)
+
+
+@on_linux
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 200, 220, 221, 222, 223, 253, 254, 255, 256, 300, 70_000])
+def test_what_a_frame_is_on_the_wire_is_known_to_the_byte(keys: Keys, secure: bool, size: int) -> None:
+    """Else what is counted as not taken would grow without anybody's doing."""
+    with closing(Server(keys if secure else None)) as server:
+        pair = operator(server) if secure else None
+        with closing(server.dealer(pair)) as dealer:
+            frame = server.hears(dealer)
+            assert frame is not None
+            fd = frame.get(zmq.SRCFD)
+            assert isinstance(fd, int)
+            before = received(fd)
+            for _ in range(10):
+                assert server.hears(dealer, bytes(size)) is not None
+            assert received(fd) - before == 10 * server.door.wire_bytes(size)
+
+
+def received(fd: int) -> int:
+    with door_module._socket_of(fd) as (one, _):
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    return int.from_bytes(info[128:136], sys.byteorder)
+
+
+def test_a_file_is_never_taken_for_a_connection(free: Server, tmp_path: Path) -> None:
+    with (tmp_path / "data").open("wb") as file:
+        assert free.door.connection(file.fileno()) is None
+    assert free.door.connection(10_000) is None
+
+
+def test_another_connection_with_the_same_number_is_left_alone(free: Server) -> None:
+    with free.tcp() as one:
+        wait_until(lambda: len(free.door._connections) == 1, what="the connection")
+        (connection,) = free.door._connections.values()
+        connection.inode += 1
+        free.door.put_out(connection)
+        assert not is_over(one)
+        connection.inode -= 1
+        free.door.put_out(connection)
+        wait_until(lambda: is_over(one), what="its end")
