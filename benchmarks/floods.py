@@ -19,7 +19,7 @@ from random import Random
 
 import zmq
 
-from zbank.protocol.codec import MAX_FRAME_BYTES, encode_batch
+from zbank.protocol.codec import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, encode_batch
 from zbank.protocol.messages import BRANCH, CLIENT, PROTOCOL_VERSION, Fault, GetAccount, Hello, ListAccounts
 from zbank.transport.keyfolder import Keys
 from zbank.transport.keys import new_pair
@@ -110,8 +110,9 @@ def strangers(target: Target) -> Iterator[None]:
 
 
 def garbage(target: Target) -> Iterator[None]:
-    """An insider: frames of 1 MiB that are no batch."""
-    bodies = [b"\x91" * MAX_FRAME_BYTES, os.urandom(MAX_FRAME_BYTES), b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000]
+    """An insider: frames of up to 1 MiB that are no batch, some of which show it only at their end."""
+    nearly = encode_batch([(n, GetAccount("1001")) for n in range(MAX_FRAME_MESSAGES)])[:-1] + b"\xc1"
+    bodies = [nearly, b"\x91" * MAX_FRAME_BYTES, os.urandom(MAX_FRAME_BYTES), b"\xdd\xff\xff\xff\xff"]
     dealer = target.greeted()
     for n in count():
         target.say(dealer, bodies[n % len(bodies)])

@@ -22,8 +22,10 @@ from zbank.transport.peers import UNKNOWN_VISITOR, Peers, Session, Visitor
 
 MAX_DRAIN_FRAMES = 1024  #: drained at once; the rest waits in ZeroMQ's queues, and then in the senders'
 MAX_DRAIN_BYTES = 4 << 20  #: drained at once; garbage costs up to 90 ms a MiB to tell from messages
+MAX_DRAIN_US = 50_000  #: of one drain: between two of them everybody else gets a turn
 MAX_ANSWERS = 16_384  #: that need no turn (faults, `busy`): with so many to send nothing more is drained
 MAX_WASTED_US = 1_000_000  #: that one owner may cost for nothing at once,
+STRANGERS = 3  #: times as much all those of one address may, where there are no keys,
 WASTE_PER_S_US = 50_000  #: and in each second after that
 REFUSAL_US = 100  #: what it takes to tell a refusal, above reading what is refused
 MAX_WASTERS = 20_000  #: remembered
@@ -63,6 +65,8 @@ class Inbox:
             except zmq.Again:
                 break
             taken_bytes += self._receive(route, now_us)
+            if self._clock.now().mono_us - now_us > MAX_DRAIN_US:
+                break
 
     def _receive(self, route: bytes, now_us: int) -> int:
         """One message of ZeroMQ's; gives its size."""
@@ -134,21 +138,23 @@ class Inbox:
         """Charge an owner for time that it cost for nothing, and put it out when it is too much."""
         key, connection = (visitor.key, visitor.connection) if session is None else (session.key, session.connection)
         now_us = self._clock.now().mono_us
-        owner: Hashable = route if key is None else key.name
+        owner: Hashable = key.name if key is not None else route if connection is None else connection.address
         wasted_us, as_of_us = self._wasted.get(owner, (0.0, now_us))
         wasted_us = max(0.0, wasted_us - (now_us - as_of_us) * WASTE_PER_S_US / 1_000_000) + cost_us
         if len(self._wasted) >= MAX_WASTERS:
             self._wasted.clear()
         self._wasted[owner] = (wasted_us, now_us)
-        if wasted_us <= MAX_WASTED_US:
+        if wasted_us <= MAX_WASTED_US * (1 if key is not None else STRANGERS):
             return
         who = "a connection" if key is None else f"{key.name} ({key.role})"
         if self._door is not None:
             self._door.tell(f"{who} is put out: it sends what is no message, what it may not send, or more than is taken")
             if key is not None:
                 self._door.shut_out(key.public)
-            for one in self._peers.connections(owner, connection):
+            for one in self._peers.connections(owner) if key is not None else ():
                 self._door.put_out(one)
+            if connection is not None:
+                self._door.put_out(connection)
 
     def unread(self, route: bytes) -> None:
         """Answers cannot be sent: a client that does not read them is put out. An actor is left to its own time limits."""

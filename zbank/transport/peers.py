@@ -78,10 +78,9 @@ class Peers:
             return UNKNOWN_VISITOR
         return Visitor(key, door.connection(fd) if isinstance(fd, int) else None)
 
-    def connections(self, owner: Hashable, last: Connection | None) -> Iterable[Connection]:
-        """All connections of an owner that said Hello, and the one that we know it by."""
-        found = [one.connection for one in self._sessions.values() if one.owner == owner and one.connection is not None]
-        return found if last is None or last in found else [*found, last]
+    def connections(self, owner: Hashable) -> Iterable[Connection]:
+        """All connections of an owner that said Hello."""
+        return [one.connection for one in self._sessions.values() if one.owner == owner and one.connection is not None]
 
     def actors(self) -> frozenset[Hashable]:
         """Names of the actors that are there: each is the owner of what it sends."""
