@@ -4,13 +4,16 @@
 PYTHON ?=
 ARGS ?=
 # compat: else a folder named zbank beside a script (this clone, say) would hide the package from that script
-PIP_FLAGS = --quiet --disable-pip-version-check --config-settings editable_mode=compat
+PIP = .venv/bin/pip install --quiet --disable-pip-version-check
+EDITABLE = --no-deps --no-build-isolation --config-settings editable_mode=compat
+UV = .venv/lock/bin/uv pip compile setup.cfg requirements/build.in --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet --upgrade
 MINUTES ?= 5
 BENCH ?= --work transfer --in-flight 256 --seconds 10
 
 CHROMIUM = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 
-.PHONY: help run test test-ui browser screenshots test-long sim sim-long fuzz berka bench clean
+.PHONY: help run test test-ui browser screenshots test-long sim sim-long fuzz berka bench lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,21 +58,28 @@ berka: .venv/installed  ## replay a real bank's movements and compare every bala
 bench: .venv/installed  ## measure the running cluster (start it with `make run` in another shell)
 	.venv/bin/zbank bench $(BENCH)
 
+lock: .venv/made  ## pin the newest versions of all dependencies, with hashes, in requirements/
+	.venv/bin/python -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
+	$(UV) --extra rest --extra dashboard -o requirements/run.txt
+	$(UV) --extra rest --extra dashboard --extra dev -o requirements/dev.txt
+
 clean:  ## remove .venv and all caches; data/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find zbank tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/installed: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard]'
+.venv/installed: setup.cfg pyproject.toml requirements/run.txt | .venv/made
+	$(PIP) --require-hashes -r requirements/run.txt
+	$(PIP) $(EDITABLE) -e .
 	@touch $@
 
-.venv/installed-dev: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard,dev]'
+.venv/installed-dev: setup.cfg pyproject.toml requirements/dev.txt | .venv/made
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) $(EDITABLE) -e .
 	@touch $@ .venv/installed
 
-.venv/installed-fuzz: setup.cfg pyproject.toml | .venv/made
-	.venv/bin/pip install $(PIP_FLAGS) -e '.[rest,dashboard,dev,fuzz]'
-	@touch $@ .venv/installed .venv/installed-dev
+.venv/installed-fuzz: setup.cfg pyproject.toml | .venv/installed-dev
+	$(PIP) 'atheris >= 3.0'
+	@touch $@
 
 .venv/made:
 	@if .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && [ -x .venv/bin/pip ]; then \

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.transport.actors import Desk, branch
+from tests.transport.behind_a_door import Server
 from tests.transport.doors import answering
 from tests.transport.scripted import ScriptedServer, coordinator_of
+from zbank.apps import keymaking
 from zbank.protocol.messages import COORDINATOR
+from zbank.transport.keyfolder import Keys
 
 
 @pytest.fixture
@@ -32,3 +36,24 @@ def servers(desks: dict[str, Desk]) -> Iterator[dict[str, ScriptedServer]]:
         coordinator_of(mumbai, delhi, script=answering(desks["main"])) as main,
     ):
         yield {"Delhi": delhi, "Mumbai": mumbai, "main": main}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Mumbai's, of a bank that has some."""
+    keymaking.make_all(tmp_path, "demo", ("Mumbai", "Delhi"))
+    return Keys(tmp_path, "Mumbai")
+
+
+@pytest.fixture
+def locked(keys: Keys) -> Iterator[Server]:
+    """A door with a lock."""
+    with closing(Server(keys)) as server:
+        yield server
+
+
+@pytest.fixture
+def free() -> Iterator[Server]:
+    """A door without."""
+    with closing(Server(None)) as server:
+        yield server
