@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.cluster import COMMAND_LIMIT_S, Cluster, wait_until
 from tests.docs import ROOT, Block, blocks, typed_lines
+from zbank.apps import keymaking
 
 README = ROOT / "README.md"
 DEMO = "tcp://127.0.0.1:9000"
@@ -73,6 +74,7 @@ def test_a_record_is_read_as_the_architecture_page_does(cluster: Cluster) -> Non
 def test_the_commands_of_the_readme_work_one_after_the_other(cluster: Cluster) -> None:
     listed = typed_lines(block_after("## Use it from the command line", "sh"))
     assert len(listed) > 12
+    keymaking.make_all(cluster.folder / "data" / "secure-keys", "demo", cluster.branches)  # as `make run ARGS=--secure` does
     for place, words in listed:
         assert words[0] == "zbank", place
         done = cluster.cli(*words[1:], *SHORTER.get(words[1], ()))

@@ -14,7 +14,7 @@ from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.messages import CLIENT, PROTOCOL_VERSION, AnyMessage, Fault, Hello, StatusInfo, Welcome
 from zbank.transport.keyfolder import Keys
 from zbank.transport.keys import Pair
-from zbank.transport.sockets import make_dealer
+from zbank.transport.sockets import _unconnected, make_dealer
 
 ANSWER_MS = 5_000
 NOTHING_MS = 400  #: so long to wait for what must not come
@@ -23,8 +23,16 @@ NOTHING_MS = 400  #: so long to wait for what must not come
 class Intruder:
     """A raw DEALER to one actor of a cluster."""
 
-    def __init__(self, cluster: Cluster, at: str, key: str | Pair | None = None, server: str | None = None) -> None:
-        """`key`: a name among the cluster's keys, a pair, or None = none. `server`: the key to expect; None = the actor's."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        at: str,
+        key: str | Pair | None = None,
+        server: str | None = None,
+        routing_id: bytes = b"",
+    ) -> None:
+        """`key`: a name among the cluster's keys, a pair, or None = none. `server`: the key to expect; None = the actor's.
+        `routing_id`: the one to ask for; b"" = the server gives one."""
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         pair = key
         if isinstance(key, str):
@@ -35,6 +43,11 @@ class Intruder:
             assert cluster.keys is not None
             server = Keys(cluster.keys, at).pair.public
         self.socket = make_dealer(self.context, cluster.endpoints[at], pair, server or "")
+        if routing_id:
+            self.socket.close(linger=0)
+            self.socket = _unconnected(self.context, cluster.endpoints[at], pair, server or "")
+            self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
+            self.socket.connect(cluster.endpoints[at])
 
     def gets_in(self) -> bool:
         """The handshake ends well."""

@@ -37,6 +37,7 @@ from zbank.protocol.messages import (
     Position,
     Prepare,
     Register,
+    StatusInfo,
     Transfer,
     TransferInfo,
     Txn,
@@ -240,6 +241,19 @@ def test_what_a_hello_says_counts_for_nothing_beside_the_key(bank: Cluster) -> N
                 assert isinstance(answer, Fault)
                 assert answer.code in ("forbidden", "not_for_me")
                 assert intruder.refused(GetStatus()) == "hello_first"
+
+
+def test_a_stolen_routing_id_gives_nothing_of_whose_it_was(bank: Cluster) -> None:
+    """A peer may choose its routing id. The session that stands under it belongs to the key that said Hello."""
+    chosen = b"\x01chosen by the peer"
+    with Intruder(bank, "Mumbai", "till-4", routing_id=chosen) as teller:
+        teller.greeted()
+        assert isinstance(teller.ask(GetStatus()), StatusInfo)
+    with watching_money(bank), Intruder(bank, "Mumbai", "asha", routing_id=chosen) as asha:
+        assert asha.refused(pays(940, "Mumbai/1002", "Mumbai/1001")) == "hello_first"
+        assert asha.refused(GetStatus()) == "hello_first"
+        asha.greeted()
+        assert asha.refused(GetStatus()) == "forbidden"
 
 
 def test_an_actors_key_is_no_persons(bank: Cluster) -> None:

@@ -238,7 +238,7 @@ def test_what_the_far_end_may_not_say_and_what_is_no_frame_is_dropped(
     assert coordinator.say(GetStatus(), Register(MUMBAI, 0, 0)) == []
     with caplog.at_level(logging.WARNING, "zbank"):
         assert coordinator.say(body=b"\xc1") == []
-    assert "sent a bad frame" in caplog.messages[0]
+    assert any("sent a bad frame" in message for message in caplog.messages)
     coordinator.router.send_multipart((coordinator.route, encode_batch([(0, COMMIT)]), b"more"))
     taken = coordinator.say(COMMIT)
     while not taken:  # the two may come one after the other

@@ -35,7 +35,7 @@ def test_a_drill_all_at_once_and_one_step_by_step(chromium: Browser, url: str) -
     reader.sees("Nothing was played yet.")
     reader.button("All at once").click()
     reader.sees(re.compile("The books are exact"))
-    expect(reader.page.get_by_role("img", name=re.compile("The messages of this drill"))).to_be_visible()
+    expect(reader.page.get_by_role("img", name=re.compile("The messages of this drill")).first).to_be_visible()
     reader.choose("Drill", "no money")
     reader.button("Step by step").click()
     reader.button("Begin").click()

@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,27 +84,35 @@ def serve(
             raise CannotDrill(f"{identity} has keys, and drills are played without: leave --drills out, or unset ZBANK_KEYS")
         engine_type = _drill_engine(bind, identity, data) if drills else Engine
         keys = _keys_of(keys_folder, identity, bind)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        router = _listen(context, bind, identity, keys)
-        door = Door(context, router, keys)
-        if keys is not None:
-            door.tells = False
-            _try_the_lock(context, router, keys, identity)
-            door.tells = True
-        store = JournalStore.open(data_file(data, identity.name), identity, new_id())
-        engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
-        how = "by keys" if keys is not None else "without keys, to this machine alone"
-        log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
-        loop.run()
-        engine.close()
-        router.close()
-        door.close()
+        with ExitStack() as stack:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+            router = _listen(context, bind, identity, keys)
+            door = Door(context, router, keys)
+            stack.callback(door.close)  # after the router
+            stack.callback(router.close)
+            if keys is not None:
+                _try_the_lock(context, router, door, keys, identity)
+            store = JournalStore.open(data_file(data, identity.name), identity, new_id())
+            _close_to_others(data_file(data, identity.name))
+            engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
+            how = "by keys" if keys is not None else "without keys, to this machine alone"
+            log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
+            loop.run()
+            engine.close()
         log.info("%s stopped", identity)
     except (ForeignStore, CorruptStore, FenceLost, CannotListen, CannotDrill, KeysNeeded, InvalidConfig) as error:
         return _failed(error, EXIT_USAGE)
     except (StoreError, DoorFailed, NotClosed) as error:
         return _failed(error, EXIT_FAILED)
     return EXIT_DONE
+
+
+def _close_to_others(path: Path) -> None:
+    """Take the files of a store away from other users, who could read what an older version wrote."""
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+            log.warning("%s could be read by others: it is its owner's alone from now on", file)
 
 
 def _keys_of(folder: Path | None, identity: Identity, bind: str) -> Keys | None:
@@ -120,12 +128,16 @@ def _keys_of(folder: Path | None, identity: Identity, bind: str) -> Keys | None:
     return None
 
 
-def _try_the_lock(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes], keys: Keys, identity: Identity) -> None:
+def _try_the_lock(
+    context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes], door: Door, keys: Keys, identity: Identity
+) -> None:
     """A stranger tries to get in, and must not. Raises NotClosed."""
+    door.tells = False
     _, _, port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")
     host = parse_endpoint(router.getsockopt_string(zmq.LAST_ENDPOINT)).host
     near = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)
     found = lets_strangers_in(context, f"tcp://{near}:{port}", keys.pair.public)
+    door.tells = True
     if found:
         raise NotClosed(f"{identity} does not serve: {found}. Start it again; if it says so again, do not use this machine")
 

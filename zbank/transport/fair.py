@@ -8,45 +8,71 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 
-from zbank.protocol.messages import AnyMessage, GetEvents, ListAccounts, ListTransfers
+from zbank.protocol.machine import Address
+from zbank.protocol.messages import AnyMessage, GetEntries, GetEvents, ListAccounts, ListTransfers
 from zbank.transport.engine import Incoming
 
 SHARE = 16  #: cost that one owner has served before the next one's turn comes
 ACTOR_SHARE = 128  #: an actor brings the work of many
-HEAVY = 256  #: messages; who has more waiting is served half as much while others wait
-MAX_WAITING = 16_384  #: of one owner
+HEAVY = 256  #: cost; who has more waiting is served half as much while others wait
+MAX_WAITING = 16_384  #: cost, of one owner
 FULL = 65_536  #: messages of all; then nothing more is taken in
-COSTS: dict[type[AnyMessage], int] = {ListTransfers: 8, GetEvents: 8, ListAccounts: 8}  #: in ordinary messages, about
+PAGE_COST = 8
+ROWS_A_COST = 16  #: rows of a page that cost as much as an ordinary message
 SEARCH_COST = 64
 
 
 def cost_of(message: AnyMessage) -> int:
     """What it takes to serve a message, in ordinary ones."""
-    if isinstance(message, ListAccounts) and (message.search or message.status):
-        return SEARCH_COST
-    return COSTS.get(type(message), 1)
+    if isinstance(message, ListAccounts | ListTransfers | GetEntries | GetEvents):
+        is_search = isinstance(message, ListAccounts) and (message.search or message.status)
+        return (SEARCH_COST if is_search else PAGE_COST) + message.limit // ROWS_A_COST
+    return 1
+
+
+class _Line:
+    """What waits of one owner."""
+
+    __slots__ = ("cost", "debt", "messages")
+
+    def __init__(self) -> None:
+        self.messages: deque[Incoming] = deque()
+        self.cost = 0  #: of all of them
+        self.debt = 0  #: cost that was served beyond a share: paid from the next ones
 
 
 class FairQueue:
     """Messages of many owners."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[Hashable, deque[Incoming]] = OrderedDict()  #: who comes first is served first
-        self._debts: dict[Hashable, int] = {}  #: cost that was served beyond a share: paid from the next ones
+        self._lines: OrderedDict[Hashable, _Line] = OrderedDict()  #: who comes first is served first
         self.waiting = 0
 
     def has_room(self, owner: Hashable) -> bool:
         """May this owner add a message?"""
-        queue = self._queues.get(owner)
-        return queue is None or len(queue) < MAX_WAITING
+        line = self._lines.get(owner)
+        return line is None or line.cost < MAX_WAITING
 
     def add(self, owner: Hashable, incoming: Incoming) -> None:
         """Put a message behind the owner's others."""
-        queue = self._queues.get(owner)
-        if queue is None:
-            queue = self._queues[owner] = deque()
-        queue.append(incoming)
+        line = self._lines.get(owner)
+        if line is None:
+            line = self._lines[owner] = _Line()
+        line.messages.append(incoming)
+        line.cost += cost_of(incoming[2])
         self.waiting += 1
+
+    def forget(self, owner: Hashable, address: Address) -> None:
+        """Whoever is at this address has gone: nobody would hear the answers."""
+        line = self._lines.get(owner)
+        if line is None:
+            return
+        self.waiting -= len(line.messages)
+        line.messages = deque(one for one in line.messages if one[0].address != address)
+        line.cost = sum(cost_of(message) for _, _, message in line.messages)
+        self.waiting += len(line.messages)
+        if not line.messages:
+            del self._lines[owner]
 
     def take(self, limit: int, actors: frozenset[Hashable] = frozenset()) -> list[Incoming]:
         """The next turn: shares of all owners, again and again, up to the limit.
@@ -56,21 +82,19 @@ class FairQueue:
         """
         taken: list[Incoming] = []
         cost = 0
-        while self._queues and cost < limit:
+        while self._lines and cost < limit:
             is_heavy, is_dry = False, False
-            for owner in list(self._queues):
-                queue = self._queues[owner]
-                heavy = len(queue) > HEAVY and owner not in actors
+            for owner in list(self._lines):
+                line = self._lines[owner]
+                heavy = line.cost > HEAVY and owner not in actors
                 share = ACTOR_SHARE if owner in actors else SHARE // 2 if heavy else SHARE
-                served = self._serve(owner, queue, min(share, limit - cost), taken)
-                cost += served
+                cost += _serve(line, min(share, limit - cost), taken)
                 is_heavy = is_heavy or heavy
-                is_dry = is_dry or not queue
-                if not queue:
-                    del self._queues[owner]
-                    self._debts.pop(owner, None)
+                if line.messages:
+                    self._lines.move_to_end(owner)
                 else:
-                    self._queues.move_to_end(owner)
+                    is_dry = True
+                    del self._lines[owner]
                 if cost >= limit:
                     break
             if is_heavy and is_dry:
@@ -78,14 +102,15 @@ class FairQueue:
         self.waiting -= len(taken)
         return taken
 
-    def _serve(self, owner: Hashable, queue: deque[Incoming], share: int, taken: list[Incoming]) -> int:
-        """Take an owner's share; gives its cost. Who owes more than the share is passed over."""
-        owed = self._debts.pop(owner, 0)
-        cost = owed
-        while queue and cost < share:
-            incoming = queue.popleft()
-            taken.append(incoming)
-            cost += cost_of(incoming[2])
-        if cost > share:
-            self._debts[owner] = cost - share
-        return cost - owed
+
+def _serve(line: _Line, share: int, taken: list[Incoming]) -> int:
+    """Take an owner's share; gives its cost. Who owes more than the share is passed over."""
+    cost = owed = line.debt
+    messages = line.messages
+    while messages and cost < share:
+        incoming = messages.popleft()
+        taken.append(incoming)
+        cost += cost_of(incoming[2])
+    line.cost -= cost - owed
+    line.debt = max(0, cost - share)
+    return cost - owed

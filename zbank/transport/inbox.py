@@ -73,12 +73,15 @@ class Inbox:
         session = self._peers.session(route, now_us)
         door = self._door
         visitor = UNKNOWN_VISITOR
-        if session is None and door is not None:
+        if door is None or (session is not None and session.key is None):
+            body = self._router.recv()
+        else:
             frame = self._router.recv(copy=False)
             body = frame.bytes
-            visitor = self._peers.visitor(frame, door)
-        else:
-            body = self._router.recv()
+            if session is not None and session.key is not None and frame.get("User-Id") != session.key.public:
+                session = None  # a peer may choose its routing id: somebody else's is of no use to it
+            if session is None:
+                visitor = self._peers.visitor(frame, door)
         begun_us = self._clock.now().mono_us
         told = len(self.answers)
         connection = visitor.connection if session is None else session.connection

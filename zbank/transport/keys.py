@@ -184,7 +184,7 @@ def read_secret(folder: Path, name: str) -> Pair:
         raise InvalidConfig(f"{path} is missing: it is made where the keys were made, by `zbank keys add {name}`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{path} cannot be read ({getattr(error, 'strerror', 'it is no key')})") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         shown = f"{stat.S_IMODE(mode):04o}"
         raise InvalidConfig(f"{path} can be read by others (mode {shown}): chmod 600 {path}, and rotate the key if they did")
     secret = next((line for line in text.splitlines() if line and not line.startswith("#")), "")

@@ -237,6 +237,9 @@ class ActorLoop:
             self._dropped_answers = 0
 
     def _lost(self, route: bytes) -> None:
+        session = self._peers.session_of(route)
+        if session is not None and session.role == CLIENT:
+            self._inbox.queue.forget(session.owner, route)
         name = self._peers.drop(route)
         if name is not None:
             log.warning("%s is gone", name)
