@@ -137,10 +137,10 @@ def data_file(data: Path, name: str) -> Path:
     return data / f"{name}.db"
 
 
-def parse_endpoint(text: str) -> Endpoint:
-    """Host and port of `tcp://host:port`. Raises InvalidInput."""
+def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
+    """Host and port of `tcp://host:port`; port 0 is any that is free. Raises InvalidInput."""
     match = _ENDPOINT.fullmatch(text)
-    if match is None or not 1 <= int(match["port"]) <= MAX_PORT:
+    if match is None or not lowest_port <= int(match["port"]) <= MAX_PORT:
         raise InvalidInput(f"{text!r} is no address: write tcp://host:port with a port from 1 to {MAX_PORT}")
     return Endpoint(match["host"], int(match["port"]))
 
@@ -274,8 +274,6 @@ class _Reader:
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
             right = 'write an IANA name, as in "Asia/Kolkata" or "UTC"'
             raise self._wrong(f"{key}.time_zone", f"{section.time_zone!r} is no time zone: {right}") from error
-        if section.replicas:
-            raise self._wrong(f"{key}.replicas", "replicas are not in this build: write 0 or leave the key out")
         if section.storage != "sqlite":
             known = section.storage.startswith("postgresql://")
             what = "PostgreSQL is not in this build" if known else f"{_shown(section.storage)} is no storage"

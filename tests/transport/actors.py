@@ -16,8 +16,9 @@ from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.machine import Effect, Machine
-from zbank.protocol.messages import BRANCH, COORDINATOR, AnyMessage, OpenAccount, Outcome, Transfer
+from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA, AnyMessage, OpenAccount, Outcome, Transfer
 from zbank.protocol.participant import Participant
+from zbank.protocol.replica import Follower
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine, Incoming
 
@@ -72,7 +73,7 @@ class Desk:
     def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None) -> None:
         self.clock = clock or SetClock()
         self.identity = Identity(cluster="demo", role=role, name=name)
-        self.path = folder / f"{name}.db"
+        self.path = folder / f"{name}{'-replica' if role == REPLICA else ''}.db"
         self.store = WatchedStore.open(self.path, self.identity, INSTANCE, reserve_bytes=0)
         try:
             self.engine = Engine(self.store, self._build, self.clock)
@@ -90,6 +91,9 @@ class Desk:
         state = BranchState(self.identity.name, "INR")
         clearing = store.load_accounts([CLEARING])
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+        if self.identity.role == REPLICA:
+            former = thrown_away if isinstance(thrown_away, Follower) else None
+            return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
         return Participant(state, (CASH, CLEARING))
 
     def turn(self, *batch: Incoming) -> list[Effect]:

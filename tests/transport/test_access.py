@@ -35,7 +35,7 @@ _AMONG_ACTORS = set(get_args(messages.Peer)) - {messages.Beat}
 
 def test_no_client_may_say_what_actors_say_to_each_other() -> None:
     for (_, role), kinds in ON_SERVER.items():
-        assert role == BRANCH or not kinds & _AMONG_ACTORS
+        assert role in (BRANCH, REPLICA) or not kinds & _AMONG_ACTORS
 
 
 def test_a_request_is_taken_by_somebody_and_never_from_a_branch() -> None:
@@ -45,10 +45,21 @@ def test_a_request_is_taken_by_somebody_and_never_from_a_branch() -> None:
         assert kind is Hello or BRANCH not in roles
 
 
-@pytest.mark.parametrize("listener", [BRANCH, COORDINATOR])
-def test_no_coordinator_and_no_replica_calls_anybody(listener: str) -> None:
+@pytest.mark.parametrize("listener", [BRANCH, COORDINATOR, REPLICA])
+def test_no_coordinator_calls_anybody(listener: str) -> None:
     assert (listener, COORDINATOR) not in ON_SERVER
-    assert (listener, REPLICA) not in ON_SERVER
+
+
+def test_a_replica_asks_for_rows_and_says_where_it_stands() -> None:
+    assert ON_SERVER[BRANCH, REPLICA] == {Hello, messages.Beat, messages.GetRows}
+    assert ON_SERVER[COORDINATOR, REPLICA] == {Hello, messages.Beat, messages.RegisterReplica}
+
+
+def test_at_a_replica_all_may_ask_what_they_may_ask_its_branch_and_nothing_else() -> None:
+    for role in (ANYBODY, *PEOPLE):
+        assert ON_SERVER[REPLICA, role] <= ON_SERVER[BRANCH, role]
+        assert not ON_SERVER[REPLICA, role] & {Transfer, messages.Cancel, messages.OpenAccount, messages.ChangeAccount}
+    assert messages.GetEntries in ON_SERVER[REPLICA, CLIENT]
 
 
 def test_without_keys_everybody_may_what_any_person_may() -> None:

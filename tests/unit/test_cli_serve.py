@@ -141,6 +141,8 @@ def test_coordinator_from_the_file(started: Started, config: str) -> None:
             bind="tcp://0.0.0.0:9000",
             data=Path("/srv/c"),
             branches=("Mumbai", "Oslo"),
+            feed_in="tcp://0.0.0.0:9001",
+            feed_out="tcp://0.0.0.0:9002",
         )
     ]
 
@@ -154,6 +156,8 @@ def test_coordinator_by_flags(started: Started) -> None:
             bind="tcp://127.0.0.1:9500",
             data=Path("data/coordinator"),
             branches=(),
+            feed_in="tcp://127.0.0.1:9501",
+            feed_out="tcp://127.0.0.1:9502",
         )
     ]
 

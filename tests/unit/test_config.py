@@ -122,7 +122,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("port = 5000", "port = 0", r"^rest.port: 0 does not fit: it is a port"),
     ("port = 5000", "prt = 5000", r"^rest.prt: unknown key; did you mean 'port'\?"),
     ('"http://192', '"192', r"^dashboard.rest_url: .* does not fit: it is an address, as in \"http://"),
-    ("preload = true", "replicas = 1", r"^branches.Mumbai.replicas: replicas are not in this build"),
+    ("preload = true", "replicas = 17", r"^branches.Mumbai.replicas: 17 does not fit: it is a whole number, 0 to 16"),
     ("preload = true", "replicas = -1", r"^branches.Mumbai.replicas: -1 does not fit"),
     ("preload = true", 'storage = "postgresql://h/d"', r"^branches.Mumbai.storage: PostgreSQL is not in this build"),
     ("preload = true", 'storage = "oracle"', r'^branches.Mumbai.storage: "oracle" is no storage'),

@@ -28,6 +28,7 @@ from zbank.protocol.messages import (
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine, Incoming
+from zbank.transport.feed import Publisher
 from zbank.transport.links import Link, branch_hello
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
@@ -96,6 +97,9 @@ def wire(
 
     dialer = Dialer(world.context, world.keys, may_wait=False)
     engine = world.engine(store, build, world.clock)
+    feed = Publisher(dialer, settings.name) if world.has_feed else None
+    if feed is not None:
+        engine.publish = feed.publish
     if settings.preload:
         preload(engine, world.clock, settings.name, settings.currency)
     hello = branch_hello(settings.cluster, settings.name)
@@ -111,6 +115,7 @@ def wire(
         endpoints=settings.peers,
         door=world.door,
         keys=world.keys,
+        feed=feed,
     )
     return engine, loop
 

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import zmq
 
-from zbank.apps.serving import World, serve, welcome
-from zbank.config import COORDINATOR_NAME
+from zbank.apps.serving import World, serve, start_feed, welcome
+from zbank.config import COORDINATOR_NAME, Endpoint, parse_endpoint
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Machine
-from zbank.protocol.messages import COORDINATOR, Fault, Register
+from zbank.protocol.messages import COORDINATOR, Fault, Feed, Register
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
+from zbank.transport.feed import FeedProxy
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
 
@@ -28,9 +29,19 @@ class CoordinatorSettings(NamedTuple):
     bind: str  #: where it listens
     data: Path  #: directory of the data file `<name>.db`
     branches: tuple[str, ...]  #: names in the config file
+    feed_in: str = ""  #: where branches publish; "" = no feed
+    feed_out: str = ""  #: where replicas subscribe
     name: str = COORDINATOR_NAME  #: of several, each has its own
     drills: bool = False  #: with the gates of `zbank drill`
     keys: Path | None = None  #: folder of the keys; None = the bank has none
+
+    @property
+    def feed(self) -> Feed:
+        """Where others find the feed: at this coordinator's host."""
+        if not self.feed_in:
+            return Feed()
+        host = parse_endpoint(self.endpoint).host
+        return Feed(*(str(Endpoint(host, parse_endpoint(bind).port)) for bind in (self.feed_in, self.feed_out)))
 
     @property
     def identity(self) -> Identity:
@@ -62,15 +73,25 @@ def wire(
         state = CoordinatorState(settings.name)
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
         before = thrown_away if isinstance(thrown_away, Coordinator) else None
-        return Coordinator(state, before=before, configured=settings.branches)
+        return Coordinator(state, before=before, configured=settings.branches, feed=settings.feed)
 
     def refuse(message: Register) -> Fault | None:
         assert isinstance(engine.machine, Coordinator)
         return engine.machine.directory.refuse(message)
 
+    feed: FeedProxy | None = None
+    if settings.feed_in:
+        feed = start_feed(world, settings.feed_in, settings.feed_out)
     engine = world.engine(store, build, world.clock)
     peers = Peers(COORDINATOR, settings.cluster, partial(welcome, store, "", settings.endpoint), world.keys)
     loop = ActorLoop(
-        engine, peers, router, world.clock, refuse_registration=refuse, door=world.door, keys=world.keys
+        engine,
+        peers,
+        router,
+        world.clock,
+        refuse_registration=refuse,
+        door=world.door,
+        keys=world.keys,
+        feed=feed,
     )
     return engine, loop

@@ -21,6 +21,7 @@ from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.door import Door, DoorFailed
 from zbank.transport.engine import Engine
+from zbank.transport.feed import FeedProxy
 from zbank.transport.keyfolder import Keys
 from zbank.transport.loop import ActorLoop
 from zbank.transport.sockets import lets_strangers_in, make_router
@@ -65,36 +66,47 @@ class World(NamedTuple):
     engine: type[Engine] = Engine  #: what makes its turns
     keys: Keys | None = None  #: None = the bank has none
     door: Door | None = None
+    has_feed: bool = True  #: there is a feed to publish to
 
 
 Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
 def serve(
-    data: Path, identity: Identity, bind: str, wire: Wire, *, drills: bool = False, keys_folder: Path | None = None
+    data: Path,
+    identity: Identity,
+    bind: str,
+    wire: Wire,
+    *,
+    drills: bool = False,
+    keys_folder: Path | None = None,
+    name: str = "",
 ) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
 
     With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone. So it must without keys.
+    `name` is of its key and its file, where they are not named as whose data it is: a replica's.
     """
+    name = name or identity.name
     os.umask(0o077)  # what it keeps is for its owner's eyes alone
     _allow_connections()
     try:
         if drills and keys_folder is not None:
             raise CannotDrill(f"{identity} has keys, and drills are played without: leave --drills out, or unset ZBANK_KEYS")
         engine_type = _drill_engine(bind, identity, data) if drills else Engine
-        keys = _keys_of(keys_folder, identity, bind)
+        keys = _keys_of(keys_folder, identity, bind, name)
         with ExitStack() as stack:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
             router = _listen(context, bind, identity, keys)
             door = Door(context, router, keys)
             stack.callback(door.close)  # after the router
             stack.callback(router.close)
-            if keys is not None:
-                _try_the_lock(context, router, door, keys, identity)
-            store = JournalStore.open(data_file(data, identity.name), identity, new_id())
-            _close_to_others(data_file(data, identity.name))
-            engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
+            world = World(Clock(), context, engine_type, keys, door)
+            _try_the_lock(world, router.getsockopt_string(zmq.LAST_ENDPOINT), str(identity))
+            store = JournalStore.open(data_file(data, name), identity, new_id())
+            _close_to_others(data_file(data, name))
+            engine, loop = wire(world, store, router)
+            stack.callback(loop.close)
             how = "by keys" if keys is not None else "without keys, to this machine alone"
             log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
             loop.run()
@@ -115,10 +127,10 @@ def _close_to_others(path: Path) -> None:
             log.warning("%s could be read by others: it is its owner's alone from now on", file)
 
 
-def _keys_of(folder: Path | None, identity: Identity, bind: str) -> Keys | None:
+def _keys_of(folder: Path | None, identity: Identity, bind: str, name: str) -> Keys | None:
     """This actor's keys. Raises KeysNeeded, and InvalidConfig for keys that cannot be used."""
     if folder is not None:
-        return Keys(folder, identity.name, role=identity.role, cluster=identity.cluster)
+        return Keys(folder, name, role=identity.role, cluster=identity.cluster)
     if not listens_here_only(bind):
         raise KeysNeeded(
             f"{identity} listens at {bind}, which other machines can reach, and this bank has no keys, so anybody there could "
@@ -128,23 +140,41 @@ def _keys_of(folder: Path | None, identity: Identity, bind: str) -> Keys | None:
     return None
 
 
-def _try_the_lock(
-    context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes], door: Door, keys: Keys, identity: Identity
-) -> None:
-    """A stranger tries to get in, and must not. Raises NotClosed."""
-    door.tells = False
-    _, _, port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")
-    host = parse_endpoint(router.getsockopt_string(zmq.LAST_ENDPOINT)).host
+def _try_the_lock(world: World, endpoint: str, what: str, kind: int = zmq.DEALER) -> None:
+    """A stranger tries to get in with a socket of this kind, and must not. Raises NotClosed."""
+    if world.keys is None or world.door is None:
+        return
+    world.door.tells = False
+    host, port = parse_endpoint(endpoint)
     near = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)
-    found = lets_strangers_in(context, f"tcp://{near}:{port}", keys.pair.public)
-    door.tells = True
+    found = lets_strangers_in(world.context, f"tcp://{near}:{port}", world.keys.pair.public, kind)
+    world.door.tells = True
     if found:
-        raise NotClosed(f"{identity} does not serve: {found}. Start it again; if it says so again, do not use this machine")
+        raise NotClosed(f"{what} does not serve: {found}. Start it again; if it says so again, do not use this machine")
+
+
+def start_feed(world: World, bind_in: str, bind_out: str) -> FeedProxy:
+    """The feed of a coordinator's process. Raises CannotListen, KeysNeeded, NotClosed."""
+    for bind in (bind_in, bind_out):
+        if world.keys is None and not listens_here_only(bind):
+            raise KeysNeeded(f"the feed would listen at {bind}, which other machines can reach, and this bank has no keys")
+    try:
+        feed = FeedProxy(world.context, bind_in, bind_out, world.keys, world.door)
+    except zmq.ZMQError as error:
+        detail = f"the feed cannot listen at {bind_in} and {bind_out}: {error.strerror}"
+        raise CannotListen(f"{detail}; end what uses the port, or change feed_in and feed_out of [coordinator]") from error
+    try:
+        _try_the_lock(world, bind_in, "the feed", zmq.PUB)
+        _try_the_lock(world, bind_out, "the feed", zmq.SUB)
+    except NotClosed:
+        feed.close()
+        raise
+    return feed
 
 
 def listens_here_only(bind: str) -> bool:
     """Nobody outside this machine can connect to what listens at this address."""
-    host = parse_endpoint(bind).host.strip("[]")
+    host = parse_endpoint(bind, 0).host.strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -199,14 +229,14 @@ def _listen(
         ) from error
 
 
-def welcome(store: JournalStore, currency: str, coordinator: str) -> Welcome:
-    """How an actor greets who connects to it."""
+def welcome(store: JournalStore, currency: str, coordinator: str, name: str = "") -> Welcome:
+    """How an actor greets who connects to it; `name` where it is not the name of whose data it has."""
     identity = store.identity
     return Welcome(
         version=PROTOCOL_VERSION,
         cluster=identity.cluster,
         role=identity.role,
-        name=identity.name,
+        name=name or identity.name,
         instance=store.instance,
         epoch=store.epoch,
         currency=currency,

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from zbank.domain.refusal import Refusal
 from zbank.protocol.client_messages import Outcome, Transfer
+from zbank.protocol.replica_messages import Feed
 from zbank.protocol.wire import BranchInfo, CommitNumber, Count, Digest, Id, Message, Name, Txn
 
 
@@ -20,11 +21,12 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Registered(Message, frozen=True, tag="registered"):
-    """Coordinator to branch: you are in the directory."""
+    """Coordinator to branch, or to a replica: you are in the directory."""
 
     coordinator: Name
     epoch: Count
     branches: tuple[BranchInfo, ...]
+    feed: Feed = Feed()
 
 
 class Beat(Message, frozen=True, tag="beat"):

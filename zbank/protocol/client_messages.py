@@ -21,6 +21,7 @@ from zbank.protocol.wire import (
     Memo,
     Message,
     Name,
+    ReplicaInfo,
     Search,
     Text,
     Txn,
@@ -310,3 +311,4 @@ class Directory(Message, frozen=True, tag="directory"):
 
     coordinator: Name
     branches: tuple[BranchInfo, ...]
+    replicas: tuple[ReplicaInfo, ...] = ()  #: by name; also those that are silent: their lag grows

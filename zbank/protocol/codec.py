@@ -15,13 +15,13 @@ import msgpack
 import msgspec
 
 from zbank.errors import BadFrame, CorruptStore
-from zbank.protocol.messages import AnyMessage, Envelope, Fault
+from zbank.protocol.messages import MAX_ROW_BYTES, AnyMessage, Envelope, Fault
 from zbank.protocol.records import AnyRecord, Record
 
 MAX_FRAME_BYTES = 1 << 20
 MAX_FRAME_MESSAGES = 8192
 MAX_TEXT_BYTES = 2000
-MAX_BINARY_BYTES = 64
+MAX_BINARY_BYTES = MAX_ROW_BYTES  #: only rows of a journal have so much: each field has its own limit
 
 GENESIS = bytes(32)  #: the chain value before the first row
 

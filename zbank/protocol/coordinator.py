@@ -48,6 +48,7 @@ from zbank.protocol.messages import (
     AnyMessage,
     Commit,
     Fault,
+    Feed,
     GetActs,
     GetDirectory,
     GetTokens,
@@ -56,6 +57,7 @@ from zbank.protocol.messages import (
     Outcome,
     Position,
     Register,
+    RegisterReplica,
     RevokeToken,
     StatusInfo,
     StillPending,
@@ -68,6 +70,7 @@ from zbank.protocol.records import Content, NotedKey, Record, Started
 
 MAX_WAITERS = 100  #: for one transfer
 MAX_IN_FLIGHT = 20_000
+NO_FEED = Feed()
 
 
 class Coordinator(Machine):
@@ -76,13 +79,18 @@ class Coordinator(Machine):
     role: ClassVar[str] = COORDINATOR
 
     def __init__(
-        self, state: CoordinatorState, *, before: Coordinator | None = None, configured: Collection[str] = ()
+        self,
+        state: CoordinatorState,
+        *,
+        before: Coordinator | None = None,
+        configured: Collection[str] = (),
+        feed: Feed = NO_FEED,
     ) -> None:
         """`before` is the machine that was thrown away within this epoch (T2): its txn numbers are never used again, and
         the branches that were there still are."""
         super().__init__(state)
         self.state = state
-        self.directory = Directory(state, configured)
+        self.directory = Directory(state, configured, feed)
         self._finisher = Finisher(self.time)
         last_n = before._collector.last_n if before else 0
         self._collector: Collector = Collector(state, self._finisher, last_n)
@@ -228,7 +236,13 @@ class Coordinator(Machine):
         return Step(joining.record, [*joining.effects, *again])
 
     def _get_directory(self, sender: Sender, n: int, message: GetDirectory, now: Now) -> Step:
-        return _told(sender, n, self.directory.answer())
+        return _told(sender, n, self.directory.answer(now))
+
+    def _register_replica(self, sender: Sender, n: int, message: RegisterReplica, now: Now) -> Step:
+        if message.info.name != sender.caller:
+            detail = f"{sender.caller} cannot register as {message.info.name}"
+            return _told(sender, n, Fault(code="malformed", detail=detail))
+        return _told(sender, n, self.directory.replica(message, now))
 
     # --- tokens ------------------------------------------------------------------------------------------------------
 
@@ -312,6 +326,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     Position: Coordinator._position,
     Inquiry: Coordinator._inquiry,
     Register: Coordinator._register,
+    RegisterReplica: Coordinator._register_replica,
     MakeToken: Coordinator._make_token,
     RevokeToken: Coordinator._revoke_token,
     GetTokens: Coordinator._get_tokens,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from msgspec.structs import replace
+
+from zbank.clock import Now
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
-from zbank.protocol.messages import BranchInfo, Fault, Register, Registered
+from zbank.protocol.messages import BranchInfo, Fault, Feed, Register, Registered, RegisterReplica, ReplicaInfo
 from zbank.protocol.records import BranchJoined
 
 MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
+MAX_REPLICAS = 1_000
+FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
 
 def enumerated(names: Sequence[str]) -> str:
@@ -23,10 +28,12 @@ def enumerated(names: Sequence[str]) -> str:
 class Directory:
     """Which branches there are, where, and which of them were heard of lately."""
 
-    def __init__(self, state: CoordinatorState, configured: Collection[str]) -> None:
-        """`configured` are the names of the config file: known, if not here yet."""
+    def __init__(self, state: CoordinatorState, configured: Collection[str], feed: Feed) -> None:
+        """`configured` are the names of the config file: known, if not here yet. `feed` is told to who registers."""
         self._state = state
         self._configured = frozenset(configured)
+        self._feed = feed
+        self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
         self._epochs: dict[str, int] = {}
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
@@ -34,6 +41,7 @@ class Directory:
     def carry_on(self, before: Directory) -> None:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
+        self._replicas = before._replicas
         self.up = before.up
         self.behind = before.behind
 
@@ -92,12 +100,25 @@ class Directory:
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
-    def answer(self) -> messages.Directory:
+    def replica(self, message: RegisterReplica, now: Now) -> Registered:
+        """A replica says where it stands."""
+        info = message.info
+        if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
+            self._replicas[info.name] = (info, now.mono_us)
+        return self._registered(self._state.branches)
+
+    def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""
-        return messages.Directory(self._state.name, self._infos(self._state.branches))
+        silent_us = {name: now.mono_us - told_us for name, (_, told_us) in self._replicas.items()}
+        for name in [name for name, one_us in silent_us.items() if one_us > FORGOTTEN_AFTER_US]:
+            del self._replicas[name]
+        replicas = tuple(
+            replace(info, lag_us=info.lag_us + silent_us[name]) for name, (info, _) in sorted(self._replicas.items())
+        )
+        return messages.Directory(self._state.name, self._infos(self._state.branches), replicas)
 
     def _registered(self, listed: dict[str, BranchJoined]) -> Registered:
-        return Registered(self._state.name, self._state.epoch, self._infos(listed))
+        return Registered(self._state.name, self._state.epoch, self._infos(listed), self._feed)
 
     def _infos(self, listed: dict[str, BranchJoined]) -> tuple[BranchInfo, ...]:
         return tuple(

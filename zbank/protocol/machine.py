@@ -7,7 +7,7 @@ would need. `apply` alone changes that, one record at a time. A decision makes o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import ZbankError
-from zbank.protocol.fold import Posting, Settled
+from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Request, StatusInfo, Txn
 from zbank.protocol.records import NotedKey, Record
 
@@ -39,11 +39,19 @@ class Effect(Struct, frozen=True, gc=False):
     message: AnyMessage
 
 
+class Taken(NamedTuple):
+    """A row of another's journal, and what it says."""
+
+    row: Row
+    record: Record
+
+
 class Step(Struct, frozen=True, gc=False):
     """What a decision comes to."""
 
     record: Record | None = None
     effects: Collection[Effect] = ()
+    taken: Sequence[Taken] = ()  #: by a replica: rows to append as they are
 
 
 NOTHING = Step()

@@ -4,7 +4,8 @@ A frame's body is a msgpack list of envelopes `[n, message]`: `n` is the sender'
 (0 where none is awaited), and a message is `[tag, field, …]`. Fields are checked exactly: type, range, length; an
 unknown tag or an extra field is refused. What the codec lets through still has to pass the domain's rules.
 
-They stand in `client_messages`, `token_messages`, `watch_messages` and `actor_messages`; this page is the whole vocabulary.
+They stand in `client_messages`, `token_messages`, `watch_messages`, `actor_messages` and `replica_messages`; this page is
+the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -63,6 +64,16 @@ from zbank.protocol.client_messages import (
     TransfersPage,
     Welcome,
 )
+from zbank.protocol.replica_messages import (
+    MAX_ROW_BYTES,
+    MAX_ROWS,
+    Feed,
+    GetRows,
+    RegisterReplica,
+    RowInfo,
+    Rows,
+    Standing,
+)
 from zbank.protocol.token_messages import GetTokens, MakeToken, RevokeToken, TokenInfo, TokensPage
 from zbank.protocol.watch_messages import (
     APPLIED,
@@ -89,6 +100,7 @@ from zbank.protocol.wire import (
     COMMITTED,
     COORDINATOR,
     FAR_US,
+    FEED,
     MAX_PAGE,
     MAX_SEARCH_CHARS,
     OPERATOR,
@@ -99,6 +111,7 @@ from zbank.protocol.wire import (
     UNKNOWN,
     BranchInfo,
     Message,
+    ReplicaInfo,
     Txn,
     parse_txn,
 )
@@ -143,9 +156,24 @@ Answer = (
     | TokenInfo
     | TokensPage
     | ActsPage
+    | Standing
 )
 Peer = (
-    Register | Registered | Beat | Position | Forward | Prepare | Vote | Commit | Abort | Ack | Inquiry | StillPending
+    Register
+    | Registered
+    | Beat
+    | Position
+    | Forward
+    | Prepare
+    | Vote
+    | Commit
+    | Abort
+    | Ack
+    | Inquiry
+    | StillPending
+    | GetRows
+    | Rows
+    | RegisterReplica
 )
 AnyMessage = Request | Answer | Peer
 Envelope = tuple[int, AnyMessage]
@@ -164,8 +192,11 @@ __all__ = [
     "COORDINATOR",
     "DECISION",
     "FAR_US",
+    "FEED",
     "KNOWN",
     "MAX_PAGE",
+    "MAX_ROWS",
+    "MAX_ROW_BYTES",
     "MAX_SEARCH_CHARS",
     "OCCUPIED",
     "OPERATOR",
@@ -202,6 +233,7 @@ __all__ = [
     "Event",
     "EventsPage",
     "Fault",
+    "Feed",
     "FiguresInfo",
     "Forward",
     "GetAccount",
@@ -210,6 +242,7 @@ __all__ = [
     "GetEntries",
     "GetEvents",
     "GetFigures",
+    "GetRows",
     "GetStatus",
     "GetTokens",
     "GetTransfer",
@@ -233,9 +266,14 @@ __all__ = [
     "Prepare",
     "Read",
     "Register",
+    "RegisterReplica",
     "Registered",
+    "ReplicaInfo",
     "Request",
     "RevokeToken",
+    "RowInfo",
+    "Rows",
+    "Standing",
     "StatusInfo",
     "StillPending",
     "TokenInfo",

@@ -10,7 +10,7 @@ from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import InvalidInput
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_PAGE = 1000
 MAX_SEARCH_CHARS = 100
 
@@ -47,6 +47,8 @@ OPERATOR = "operator"
 BRIDGE = "bridge"  # asks in the names of others, whom it has let in: the REST bridge
 REPLICA = "replica"
 
+FEED = "feed"  #: where rows come from that nobody in particular vouches for
+
 
 class Message(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """Base of all messages."""
@@ -69,6 +71,19 @@ def parse_txn(text: str) -> Txn:
     if not 0 < len(name) <= 64 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (epoch, n)):
         raise InvalidInput(f"{text!r} is no two-phase commit: one looks like coordinator-2-17")
     return Txn(name, int(epoch), int(n))
+
+
+class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One replica, as it last told the coordinator."""
+
+    name: Name
+    of: BranchName
+    endpoint: Endpoint  #: where clients reach it
+    instance: Id  #: of its store
+    epoch: Count  #: of its last row
+    seq: Count  #: its last row
+    behind: Count  #: rows that its branch is known to have more
+    lag_us: Count  #: it has everything that its branch had so long ago
 
 
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -43,7 +43,7 @@ class Identity(Struct, frozen=True):
     """Whose store it is."""
 
     cluster: str
-    role: str  #: "branch" or "coordinator"
+    role: str  #: "branch", "coordinator" or "replica"
     name: str
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@
 CREATE TABLE actor (
     name      TEXT    NOT NULL PRIMARY KEY,
     cluster   TEXT    NOT NULL,
-    role      TEXT    NOT NULL CHECK (role IN ('branch', 'coordinator')),
+    role      TEXT    NOT NULL CHECK (role IN ('branch', 'coordinator', 'replica')),
     instance  BLOB    NOT NULL CHECK (length(instance) = 16),  -- random, made with the file
     epoch     INTEGER NOT NULL CHECK (epoch >= 0),
     seq       INTEGER NOT NULL CHECK (seq >= 0),                -- of the last journal row

@@ -138,7 +138,7 @@ class JournalStore:
         last = rows[-1]
         if rows[0].seq != self.seq + 1 or last.seq != self.seq + len(rows):
             raise ValueError(f"rows {rows[0].seq} to {last.seq} do not follow row {self.seq}")
-        self._commit(self.epoch, last.seq, last.chain, ((sql.APPEND, rows),))
+        self._commit(last.epoch, last.seq, last.chain, ((sql.APPEND, rows),))  # a replica's epochs are its branch's
         self.at_us = last.at_us
         # Not after posting: two short stalls, with the batch between them, are better than a long one.
         if self._wal_pages >= self._checkpoint_at_pages:

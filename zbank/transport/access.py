@@ -1,6 +1,7 @@
 """Who may send what to whom: one table. What stands in no line of it is refused.
 
-The role is what the connection's key says. Without keys (on one machine alone) it is what the peer says of itself, and
+At a replica it holds as at the branch that it follows, as far as it takes a message at all. The role is what the
+connection's key says. Without keys (on one machine alone) it is what the peer says of itself, and
 whoever is no actor is ANYBODY.
 """
 
@@ -16,6 +17,7 @@ from zbank.protocol.messages import (
     CLIENT,
     COORDINATOR,
     OPERATOR,
+    REPLICA,
     TELLER,
     UNKNOWN,
     Abort,
@@ -33,6 +35,7 @@ from zbank.protocol.messages import (
     GetEntries,
     GetEvents,
     GetFigures,
+    GetRows,
     GetStatus,
     GetTokens,
     GetTransfer,
@@ -48,7 +51,9 @@ from zbank.protocol.messages import (
     Prepare,
     Register,
     Registered,
+    RegisterReplica,
     RevokeToken,
+    Rows,
     StillPending,
     Transfer,
     TransferInfo,
@@ -71,12 +76,14 @@ WATCH = SEE_ALL - {TELLER}
 RUN = WATCH - {AUDITOR}
 GRANT = frozenset({OPERATOR, ANYBODY})
 BRANCHES = frozenset({BRANCH})
+REPLICAS = frozenset({REPLICA})
+ACTORS = BRANCHES | REPLICAS
 
 #: by message: whose key may send it to a branch, and whose to the coordinator. No key of a coordinator is in it: it calls
 #: nobody, and Prepare, Commit and Abort are taken only over a connection that was made to its key (ON_LINK).
 TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
-    Hello: (ALL | BRANCHES, ALL | BRANCHES),
-    Beat: (ALL | BRANCHES, ALL | BRANCHES),
+    Hello: (ALL | ACTORS, ALL | ACTORS),
+    Beat: (ALL | ACTORS, ALL | ACTORS),
     Transfer: (PAY, PAY),
     Cancel: (PAY, NOBODY),
     OpenAccount: (KEEP, NOBODY),
@@ -95,6 +102,8 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     GetActs: (NOBODY, WATCH),
     MakeToken: (NOBODY, GRANT),
     RevokeToken: (NOBODY, GRANT),
+    GetRows: (REPLICAS, NOBODY),
+    RegisterReplica: (NOBODY, REPLICAS),
     Inquiry: (BRANCHES, BRANCHES),
     Register: (NOBODY, BRANCHES),
     Position: (NOBODY, BRANCHES),
@@ -103,6 +112,11 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     Outcome: (NOBODY, BRANCHES),
     Fault: (NOBODY, BRANCHES),
 }
+
+#: what a replica takes: questions
+AT_REPLICA: Kinds = frozenset(
+    {Hello, Beat, GetAccount, GetEntries, GetTransfer, ListAccounts, ListTransfers, GetStatus, GetEvents, GetFigures}
+)
 
 
 def _of(column: int, role: str) -> Kinds:
@@ -113,8 +127,9 @@ def _of(column: int, role: str) -> Kinds:
 ON_SERVER: dict[tuple[str, str], Kinds] = {
     (listener, role): _of(column, role)
     for column, listener in enumerate((BRANCH, COORDINATOR))
-    for role in sorted(ALL | BRANCHES)
+    for role in sorted(ALL | ACTORS)
 }
+ON_SERVER |= {(REPLICA, role): _of(0, role) & AT_REPLICA for role in sorted(ALL | ACTORS)}
 
 #: the same, before the connection is known to stand for the actor it names. No Beat: a branch beats when it believes that
 #: it is registered, and whoever is not any more (a late Register of an older connection does that) has to hear so.
@@ -127,7 +142,7 @@ _NEWS: Kinds = frozenset({Welcome, Fault, Beat})
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
     COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending},
-    BRANCH: _NEWS | {Commit, Abort, StillPending},
+    BRANCH: _NEWS | {Commit, Abort, StillPending, Rows},
 }
 
 

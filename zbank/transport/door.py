@@ -27,8 +27,9 @@ from zmq.utils import z85
 
 from zbank.errors import ZbankError
 from zbank.protocol.codec import MAX_FRAME_BYTES
+from zbank.protocol.messages import BRANCH, REPLICA
 from zbank.transport.keyfolder import Keys
-from zbank.transport.sockets import ZAP_DOMAIN, Context, Socket
+from zbank.transport.sockets import FEED_IN_DOMAIN, FEED_OUT_DOMAIN, ZAP_DOMAIN, Context, Socket
 
 MAX_CONNECTIONS = 8_000  #: or three quarters of the files that this process may have open
 MAX_OF_ADDRESS = 2_000
@@ -42,6 +43,13 @@ SHUT_OUT_S = 10.0  #: a key that has cost too much is not let in for so long
 SWEEP_S = 0.25
 TOLD_EVERY_S = 10.0
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
+
+#: by the socket that asks: the roles that its keys may have; None = any
+MAY_ENTER: dict[bytes, frozenset[str] | None] = {
+    ZAP_DOMAIN: None,
+    FEED_IN_DOMAIN: frozenset({BRANCH}),
+    FEED_OUT_DOMAIN: frozenset({REPLICA}),
+}
 
 _ACKED, _RECEIVED = 120, 128  #: offsets in struct tcp_info (linux/tcp.h): tcpi_bytes_acked, tcpi_bytes_received
 _IS_LINUX = sys.platform == "linux"
@@ -63,6 +71,8 @@ class Connection(Struct, eq=False):
     address: str
     taken_bytes: int = 0  #: of what it sent, as it was on the wire; the loop counts
     given_bytes: int = 0  #: handed to ZeroMQ for it; the loop counts
+    watch: Socket | None = None  #: that told of it; None = the loop saw a frame first
+    is_counted: bool = True  #: the loop counts its bytes: not those of the feed
     acked_bytes: int = 0  #: at the last look
     moved_s: float = 0.0  #: when it last read something, or had nothing to read
 
@@ -83,11 +93,10 @@ class Door:
         self._stop = threading.Event()
         self._failed = False
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
-        name = f"inproc://door-{id(self)}"
-        router.monitor(name, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
-        self._events = context.socket(zmq.PAIR)
-        self._events.setsockopt(zmq.RCVHWM, 0)  # else a full queue here would stop libzmq's own thread
-        self._events.connect(name)
+        self._context = context
+        self._watched = 0
+        self._watches: dict[Socket, bool] = {}  #: sockets that tell of connections, and whether the loop counts their bytes
+        self.watch(router, is_counted=True)
         self._zap: Socket | None = None
         if keys is not None:
             self._zap = context.socket(zmq.ROUTER)  # libzmq asks as a DEALER, of every socket of this context
@@ -99,6 +108,16 @@ class Door:
         """End the thread. Close the ROUTER first."""
         self._stop.set()
         self._thread.join()
+
+    def watch(self, server: Socket, *, is_counted: bool = False) -> None:
+        """Count the connections to this socket too. Call it before any thread uses the socket."""
+        self._watched += 1
+        name = f"inproc://door-{id(self)}-{self._watched}"
+        server.monitor(name, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED)
+        events = self._context.socket(zmq.PAIR)
+        events.setsockopt(zmq.RCVHWM, 0)  # else a full queue here would stop libzmq's own thread
+        events.connect(name)
+        self._watches[events] = is_counted  # from here on it is the thread's
 
     def check(self) -> None:
         """Raise DoorFailed when the thread is no more."""
@@ -139,17 +158,20 @@ class Door:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        poller.register(self._events, zmq.POLLIN)
         if self._zap is not None:
             poller.register(self._zap, zmq.POLLIN)
         swept_s = time.monotonic()
         try:
             while not self._stop.is_set():
+                for watch in list(self._watches):
+                    if watch not in poller:
+                        poller.register(watch, zmq.POLLIN)
                 for ready, _ in poller.poll(int(SWEEP_S * 1000)):
-                    if ready is self._events:
-                        self._on_event()
-                    else:
+                    if ready is self._zap:
                         self._on_question()
+                    elif not self._on_event(ready):
+                        poller.unregister(ready)
+                        ready.close(linger=0)
                 now_s = time.monotonic()
                 if _IS_LINUX and now_s - swept_s >= SWEEP_S:
                     swept_s = now_s
@@ -158,23 +180,32 @@ class Door:
             self._failed = True
             log.exception("the door of this actor failed")
         finally:
-            self._events.close(linger=0)
+            for watch in self._watches:
+                watch.close(linger=0)
             if self._zap is not None:
                 self._zap.close(linger=0)
 
-    def _on_event(self) -> None:
-        head, _endpoint = self._events.recv_multipart()
+    def _on_event(self, watch: Socket) -> bool:
+        """Something happened to a connection; False when this was the last that is told."""
+        head, _endpoint = watch.recv_multipart()
         event, fd = struct.unpack("=HI", head[:6])
         with self._lock:
+            if event == zmq.EVENT_MONITOR_STOPPED:
+                is_counted = self._watches.pop(watch)
+                for one in [one for one in self._connections.values() if one.watch is watch and not is_counted]:
+                    self._leave(one.fd)
+                return False
             if event == zmq.EVENT_DISCONNECTED:
                 self._leave(fd)
-                return
-            with suppress(OSError), _socket_of(fd) as (one, inode):
+                return True
+            with suppress(OSError), _socket_of(fd) as (handle, inode):
                 connection = self._connections.get(fd)
                 if connection is None or connection.inode != inode:
-                    connection = self._enter(fd, inode, one.getpeername()[0])
+                    connection = self._enter(fd, inode, handle.getpeername()[0])
+                connection.watch, connection.is_counted = watch, self._watches[watch]
                 if self._is_too_many(connection.address):
-                    one.shutdown(socket.SHUT_RDWR)
+                    handle.shutdown(socket.SHUT_RDWR)
+        return True
 
     def _enter(self, fd: int, inode: int, address: str) -> Connection:
         self._leave(fd)
@@ -217,11 +248,13 @@ class Door:
         status, public = b"400", b""
         try:
             version, _, domain, address, _, mechanism, *credentials = request
-            if (version, domain, mechanism, len(credentials)) == (b"1.0", ZAP_DOMAIN, b"CURVE", 1):
+            if (version, mechanism, len(credentials)) == (b"1.0", b"CURVE", 1) and domain in MAY_ENTER:
                 public = z85.encode(credentials[0])
                 text = public.decode("ascii")
                 until_s = self._shut_out.get(text)
-                if self._keys.good(text) is None:
+                roles = MAY_ENTER[domain]
+                key = self._keys.good(text)
+                if key is None or (roles is not None and key.role not in roles):
                     self.tell(f"{self._keys.known_as(text)} was turned away at {address.decode('ascii')}")
                 elif until_s is not None and time.monotonic() < until_s:
                     status = b"300"  # not now
@@ -236,6 +269,8 @@ class Door:
     def _sweep(self, now_s: float) -> None:
         """Put out who sends more than can be taken, and who does not read."""
         for connection in self.connections():
+            if not connection.is_counted:
+                continue
             with suppress(OSError), _socket_of(connection.fd) as (one, inode):
                 if inode != connection.inode:
                     continue

@@ -17,9 +17,10 @@ from zbank.ids import format_id
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
-from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Wanted
+from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Taken, Wanted
 from zbank.protocol.messages import (
     BRANCH,
+    REPLICA,
     AccountsPage,
     Ack,
     AnyMessage,
@@ -32,6 +33,7 @@ from zbank.protocol.messages import (
     GetEntries,
     GetEvents,
     GetFigures,
+    GetRows,
     GetStatus,
     GetTokens,
     GetTransfer,
@@ -40,12 +42,15 @@ from zbank.protocol.messages import (
     Position,
     Read,
     Request,
+    Rows,
     TransfersPage,
     Vote,
 )
 from zbank.protocol.records import NotedKey, Record
+from zbank.protocol.replica import Follower
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
+from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
 from zbank.storage.transfers import SCAN_ROWS
 
@@ -63,9 +68,9 @@ NO_ROOM = Fault(
 )
 
 LOOKS = (GetAccount, GetActs, GetDirectory, GetTokens)  # answered from memory, nothing is recorded
-READS = (ListAccounts, GetEntries, GetTransfer, ListTransfers, GetEvents, GetFigures, GetStatus)  # after the turn's force
+READS = (ListAccounts, GetEntries, GetTransfer, ListTransfers, GetEvents, GetFigures, GetRows, GetStatus)  # after the force
 
-AnyRead = Read | GetEvents | GetFigures | GetStatus
+AnyRead = Read | GetEvents | GetFigures | GetRows | GetStatus
 
 _POSITIONED = (Vote, Ack)
 
@@ -88,6 +93,7 @@ class Engine:
         self._rows: list[Row] = []
         self._records: list[tuple[str, Record]] = []  #: of the rows, with their kinds
         self._rows_read = 0
+        self.publish: Callable[[Sequence[Row], bytes], None] | None = None  #: is given rows just forced, and the value before
         self.figures = Figures()  #: what this process counts
         self._take_office()
 
@@ -97,7 +103,10 @@ class Engine:
         return self._store.identity.name
 
     def _take_office(self) -> None:
-        """A new epoch, forced before anything is served (P11, R5)."""
+        """A new epoch, forced before anything is served (P11, R5). A replica has no office: its epochs are its branch's."""
+        if self._store.identity.role == REPLICA:
+            self.machine = self._recover(None)
+            return
         now = self._clock.now()
         self._epoch = self._store.take_office()
         self.machine = self._recover(None)
@@ -111,11 +120,7 @@ class Engine:
         store = self._store
         rows = store.replay()
         while chunk := list(islice(rows, REPLAY_ROWS)):
-            records = [decode_record(row.body) for row in chunk]
-            numbers = {number for record in records for number in machine.touches(record)}
-            machine.load((), (), store.load_accounts(numbers))
-            for row, record in zip(chunk, records, strict=True):
-                _apply_again(machine, row, record, store)
+            _apply_again(machine, [Taken(row, decode_record(row.body)) for row in chunk], store)
         machine.resume(self._clock.now())
         if thrown_away is not None:
             machine.alarms.update(thrown_away.alarms)
@@ -145,6 +150,8 @@ class Engine:
             step = machine.decide(sender, n, message, now)
             if step.record is not None:
                 self._journal(step.record, at_us)
+            elif step.taken:
+                self._take_over(step.taken)
             effects.extend(step.effects)
         try:
             self._force()
@@ -155,6 +162,10 @@ class Engine:
             self._log_requests(batch)
         if machine.role == BRANCH:
             effects = self._positions(effects, now) + effects
+        elif isinstance(machine, Follower):
+            standing = machine.standing(now)
+            asked = dict.fromkeys(effect.to for effect in effects if isinstance(effect.to, bytes))
+            effects = [*(Effect(to, 0, standing) for to in asked), *effects]
         machine.fold.trim()
         return effects
 
@@ -233,6 +244,13 @@ class Engine:
         self._records.append((kind, record))
         self.machine.fold.apply(seq, self._epoch, at_us, record)
 
+    def _take_over(self, taken: Sequence[Taken]) -> None:
+        """Rows of another's journal, as they are."""
+        _apply_again(self.machine, taken, self._store)
+        self._rows.extend(one.row for one in taken)
+        self._records.extend((one.row.kind, one.record) for one in taken)
+        self._seq, self._chain = taken[-1].row.seq, taken[-1].row.chain
+
     def _force(self) -> None:
         """One commit for all rows of the turn. If it is rolled back, memory is rebuilt from the store (T2)."""
         if not self._rows:
@@ -240,6 +258,7 @@ class Engine:
         rows, self._rows = self._rows, []
         records, self._records = self._records, []
         begun_us = self._clock.now().mono_us
+        before = self._store.chain
         try:
             self._store.append(rows)
         except StorageFull:
@@ -248,6 +267,8 @@ class Engine:
             raise
         forced_us = self._clock.now().mono_us
         self.machine.forced(forced_us)
+        if self.publish is not None:
+            self.publish(rows, before)
         self.figures.force.add(forced_us - begun_us)
         for kind, record in records:
             self.figures.row(kind, record)
@@ -273,7 +294,8 @@ class Engine:
         """Answer a turn's reads, as far as the rows go that may be read between two drains."""
         effects: list[Effect] = []
         for sender, n, message in reads:
-            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
+            may = self._rows_read < MAX_DRAIN_READ_ROWS or isinstance(message, GetRows)  # a replica asks one thing at a time
+            answer = self._answer(message, now) if may else OVERLOADED
             self._rows_read += _rows_of(message, answer)
             effects.append(Effect(sender.address, n, answer))
         return effects
@@ -286,6 +308,8 @@ class Engine:
             return self.figures.info(self.machine.role, self._store.identity.name)
         if isinstance(message, GetEvents):
             return events_page(self._store, message)
+        if isinstance(message, GetRows):
+            return rows_page(self._store, message)
         self.post()
         if self.machine.fold.unposted:
             return NO_ROOM
@@ -347,13 +371,19 @@ def _rows_of(message: AnyRead, answer: AnyMessage) -> int:
             return ROWS_OF_ONE_READ + max(0, answer.seq - message.after)
         case TransfersPage():
             return ROWS_OF_ONE_READ + SCAN_ROWS
+        case Rows():
+            return ROWS_OF_ONE_READ + len(answer.rows)
     return ROWS_OF_ONE_READ
 
 
-def _apply_again(machine: Machine, row: Row, record: Record, store: JournalStore) -> None:
-    try:
-        machine.fold.apply(row.seq, row.epoch, row.at_us, record)
-    except (KeyError, AssertionError) as error:  # the chain vouches for the rows: it is the tables that do not fit
-        raise CorruptStore(
-            f"{store.path}: row {row.seq} of the journal does not follow from the tables ({error!r}): restore a backup"
-        ) from error
+def _apply_again(machine: Machine, taken: Sequence[Taken], store: JournalStore) -> None:
+    """Fold rows that were decided before, or elsewhere."""
+    numbers = {number for _, record in taken for number in machine.touches(record)}
+    machine.load((), (), store.load_accounts(numbers))
+    for row, record in taken:
+        try:
+            machine.fold.apply(row.seq, row.epoch, row.at_us, record)
+        except (KeyError, AssertionError) as error:  # the chain vouches for the rows: it is the tables that do not fit
+            raise CorruptStore(
+                f"{store.path}: row {row.seq} of the journal does not follow from the tables ({error!r}): restore a backup"
+            ) from error

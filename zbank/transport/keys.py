@@ -102,10 +102,16 @@ class Keyring:
         ]
 
 
-def check_key(name: str, role: str, accounts: Sequence[str]) -> None:
-    """Raise InvalidInput unless a key may be so: the name is a file's as well."""
+def check_name(name: str) -> str:
+    """The name of a key, which is a file's as well. Raises InvalidInput."""
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"{name[:70]!r} is no name of a key: letters, digits, '.', '_' and '-', at most 64, as in till-4")
+    return name
+
+
+def check_key(name: str, role: str, accounts: Sequence[str]) -> None:
+    """Raise InvalidInput unless a key may be so."""
+    check_name(name)
     if role not in ROLES:
         raise InvalidInput(f"{role[:40]!r} is no role of a key: it is one of {', '.join(ROLES)}")
     if role == CLIENT and not accounts:

@@ -25,6 +25,7 @@ from zbank.protocol.messages import (
     Hello,
     Register,
     Registered,
+    RegisterReplica,
     Welcome,
 )
 from zbank.transport.access import ON_LINK
@@ -52,7 +53,7 @@ class Link:
         endpoint: str,
         hello: Hello,
         role: str,
-        register: Callable[[str], Register] | None = None,
+        register: Callable[[str], Register | RegisterReplica] | None = None,
         name: str = "",
     ) -> None:
         """`role` is what must answer there, under `name` if it is given; `register` gives, for a coordinator's name, what

@@ -17,10 +17,11 @@ import zmq
 from zbank.clock import Clock
 from zbank.protocol.codec import encode_frames
 from zbank.protocol.machine import Address, Effect
-from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Register, Registered
+from zbank.protocol.messages import CLIENT, FEED, AnyMessage, Fault, Register, Registered
 from zbank.transport.access import only_own
 from zbank.transport.door import Door
 from zbank.transport.engine import Engine
+from zbank.transport.feed import FeedEnd
 from zbank.transport.inbox import Inbox
 from zbank.transport.keyfolder import Keys
 from zbank.transport.links import Link
@@ -55,10 +56,11 @@ class ActorLoop:
         refuse_registration: Callable[[Register], Fault | None] | None = None,
         door: Door | None = None,
         keys: Keys | None = None,
+        feed: FeedEnd | None = None,
     ) -> None:
         """A branch has links to its `coordinators`, and `connect`s to other branches when it must ask them: `endpoints` are
         those it knows before a coordinator tells. A coordinator says by `refuse_registration` which it does not take.
-        `keys` are this actor's, if the bank has any; the `door` decides who may connect.
+        `keys` are this actor's, if the bank has any; the `door` decides who may connect. `feed` is its end of the feed.
         """
         self._engine = engine
         self._peers = peers
@@ -72,6 +74,8 @@ class ActorLoop:
         self._door = door
         self._keys = keys
         self._keys_seen_us = 0
+        self._keyring = None if keys is None else keys.keyring
+        self._feed = feed
         self._inbox = Inbox(router, peers, engine.name, clock, door, self._registers)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
@@ -95,8 +99,13 @@ class ActorLoop:
         while not self._stopping:
             self._wait()
             self.step()
+
+    def close(self) -> None:
+        """Close all that it has opened; the ROUTER is not its own."""
         for link in self._all_links():
             link.close()
+        if self._feed is not None:
+            self._feed.close()
 
     def step(self) -> None:
         """Take in all that has arrived, answer it, and see to what is due. Does not wait; raises as `run` does."""
@@ -117,9 +126,10 @@ class ActorLoop:
 
     def _wait(self) -> None:
         """Until something arrives or the next tick is due."""
-        for link in self._all_links():
-            if link.socket not in self._poller:  # made anew, or first seen
-                self._poller.register(link.socket, zmq.POLLIN)
+        feed = None if self._feed is None else self._feed.socket
+        for one in [*(link.socket for link in self._all_links()), *([] if feed is None else [feed])]:
+            if one not in self._poller:  # made anew, or first seen
+                self._poller.register(one, zmq.POLLIN)
         for socket, _ in list(self._poller.sockets):
             if socket.closed:
                 self._poller.unregister(socket)
@@ -140,12 +150,26 @@ class ActorLoop:
         for link in self._all_links():
             for incoming in link.receive(now_us, MAX_LINK_MESSAGES):
                 if isinstance(incoming[2], Registered):
-                    self._endpoints.update((info.name, info.endpoint) for info in incoming[2].branches)
+                    self._learn(incoming[2])
                 queue.add(link.name, incoming)
+        if self._feed is not None:
+            for incoming in self._feed.receive(MAX_LINK_MESSAGES):
+                queue.add(FEED, incoming)
         self._inbox.drain(now_us)
 
     def _actors(self) -> frozenset[Hashable]:
-        return self._peers.actors() | {link.name for link in self._all_links()}
+        return self._peers.actors() | {link.name for link in self._all_links()} | {FEED}
+
+    def _learn(self, message: Registered) -> None:
+        """Where everybody is."""
+        for info in message.branches:
+            if self._endpoints.get(info.name) != info.endpoint:
+                self._endpoints[info.name] = info.endpoint
+                old = self._links.pop(info.name, None)
+                if old is not None:
+                    old.close()
+        if self._feed is not None:
+            self._feed.learn(message.feed)
 
     def _registers(self, route: bytes, session: Session, n: int, message: Register) -> bool:
         """Bind the connection to the branch it speaks for, or refuse it."""
@@ -254,6 +278,8 @@ class ActorLoop:
         if self._keys is not None and now.mono_us - self._keys_seen_us >= KEYS_EVERY_US:
             self._keys_seen_us = now.mono_us
             self._follow_keys(self._keys)
+        if self._feed is not None:
+            self._feed.tick()
         for route in self._peers.silent(now.mono_us):
             self._lost(route)
         for link in self._coordinators:
@@ -268,8 +294,12 @@ class ActorLoop:
     def _follow_keys(self, keys: Keys) -> None:
         """Take over what was changed in the list: who is not good any more is put out, and our own new key answers."""
         pair = keys.pair
-        if keys.refresh():
+        keys.refresh()
+        if keys.keyring is not self._keyring:  # whoever dials looks, too
+            self._keyring = keys.keyring
             log.info("the list of keys was changed: it is followed")
+            if self._feed is not None:
+                self._feed.renew(keys)
         self._engine.keys_seen(keys.noted(), self._clock.now())
         if keys.pair != pair:
             door = self._door

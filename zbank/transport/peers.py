@@ -10,7 +10,7 @@ import zmq
 from msgspec import Struct
 
 from zbank.protocol.machine import Sender
-from zbank.protocol.messages import BRANCH, BRIDGE, CLIENT, PROTOCOL_VERSION, AnyMessage, Fault, Hello, Welcome
+from zbank.protocol.messages import BRANCH, BRIDGE, CLIENT, PROTOCOL_VERSION, REPLICA, AnyMessage, Fault, Hello, Welcome
 from zbank.transport.access import ANYBODY, ON_SERVER, UNTIL_BOUND, Kinds
 from zbank.transport.door import Connection, Door
 from zbank.transport.keyfolder import Keys
@@ -34,7 +34,7 @@ class Session(Struct):
     """One connection that said Hello."""
 
     sender: Sender
-    role: str  #: as it said: CLIENT or BRANCH
+    role: str  #: as it said: CLIENT, BRANCH or REPLICA
     name: str
     right: str  #: its column in the table of who may send what
     allowed: Kinds
@@ -132,7 +132,7 @@ class Peers:
         if message.cluster not in ("", self._cluster):
             detail = f"this {self._role} belongs to cluster {self._cluster!r}, the caller asks for {message.cluster[:40]!r}"
             return Fault(code="wrong_cluster", detail=detail + ": check the address or the config file")
-        if message.role not in (CLIENT, BRANCH):
+        if message.role not in (CLIENT, BRANCH, REPLICA):
             detail = f"a {self._role} takes no connection of role {message.role[:20]!r}"
             return Fault(code="not_for_me", detail=detail)
         return None

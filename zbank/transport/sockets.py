@@ -7,6 +7,7 @@ import time
 import zmq
 
 from zbank.protocol.codec import MAX_FRAME_BYTES
+from zbank.protocol.messages import COORDINATOR
 from zbank.transport.keyfolder import Keys
 from zbank.transport.keys import Pair, new_pair
 
@@ -19,6 +20,10 @@ RECONNECT_MAX_MS = 1_000
 HANDSHAKE_MS = 5_000
 KEEPALIVE_S = 30
 ZAP_DOMAIN = b"zbank"
+FEED_IN_DOMAIN = b"zbank-feed-in"
+FEED_OUT_DOMAIN = b"zbank-feed-out"
+FEED_FRAMES = 64  #: of one peer, waiting in or out at the feed: what is more is lost
+MAX_TOPIC_BYTES = 128
 WHICH_KEY_MS = 300  #: so long the servers of one group of keys are tried, where it is not known which of them answers
 PROBE_MS = 3_000
 REBIND_S = 5.0
@@ -35,13 +40,32 @@ def make_router(context: Context, bind: str, pair: Pair | None = None) -> Socket
     Raises zmq.ZMQError when the address cannot be bound.
     """
     socket = _configured(context.socket(zmq.ROUTER))
+    socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
+    return _listening(socket, bind, pair, ZAP_DOMAIN)
+
+
+def make_feed_in(context: Context, bind: str, pair: Pair | None = None) -> Socket:
+    """An XSUB where branches publish. Keys and errors as in `make_router`."""
+    socket = _configured(context.socket(zmq.XSUB))
+    socket.setsockopt(zmq.RCVHWM, FEED_FRAMES)
+    return _listening(socket, bind, pair, FEED_IN_DOMAIN)
+
+
+def make_feed_out(context: Context, bind: str, pair: Pair | None = None) -> Socket:
+    """An XPUB to which replicas subscribe. Keys and errors as in `make_router`."""
+    socket = _configured(context.socket(zmq.XPUB))
+    socket.setsockopt(zmq.SNDHWM, FEED_FRAMES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC_BYTES)  # all that comes in here is subscriptions
+    return _listening(socket, bind, pair, FEED_OUT_DOMAIN)
+
+
+def _listening(socket: Socket, bind: str, pair: Pair | None, domain: bytes) -> Socket:
     if pair is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         _own_key(socket, pair)
-        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_DOMAIN, domain)
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without it, and without a handler, any key gets in
-    socket.setsockopt(zmq.RCVHWM, SERVER_IN_FRAMES)
-    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unsendable reply raises instead of vanishing
     socket.setsockopt(zmq.IPV6, 1 if "[" in bind else 0)
     try:
         socket.bind(bind)
@@ -76,14 +100,18 @@ def make_dealer(context: Context, endpoint: str, pair: Pair | None = None, serve
     return socket
 
 
-def _unconnected(context: Context, endpoint: str, pair: Pair | None, server: str) -> Socket:
-    socket = _configured(context.socket(zmq.DEALER))
+def _unconnected(context: Context, endpoint: str, pair: Pair | None, server: str, kind: int = zmq.DEALER) -> Socket:
+    socket = _configured(context.socket(kind))
     if pair is not None:
         _own_key(socket, pair)
         socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    # All that comes is taken in: what an actor says is bounded by what it is asked, and it gives up on whoever is silent.
-    socket.setsockopt(zmq.RCVHWM, 0)
+    if kind == zmq.DEALER:
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        # All that comes is taken in: what an actor says is bounded by what it is asked, and it gives up on whoever is silent.
+        socket.setsockopt(zmq.RCVHWM, 0)
+    else:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, FEED_FRAMES)
     socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
     return socket
 
@@ -109,6 +137,20 @@ class Dialer:
             return make_dealer(self._context, endpoint)
         self.keys.refresh()
         return self._by_key(self.keys, endpoint, role, name)
+
+    def feed(self, endpoint: str, kind: int, topic: bytes = b"") -> Socket:
+        """A connection to the coordinator's feed: a PUB, or a SUB of a topic. Raises zmq.ZMQError."""
+        if self.keys is None:
+            socket = _unconnected(self._context, endpoint, None, "", kind)
+            socket.connect(endpoint)
+        else:
+            self.keys.refresh()
+            servers = self.keys.servers(COORDINATOR)[0] or [new_pair().public]
+            self._dialled += 1
+            socket = self._watched(endpoint, self.keys.pair, servers[self._dialled % len(servers)], kind)
+        if kind == zmq.SUB:
+            socket.setsockopt(zmq.SUBSCRIBE, topic)
+        return socket
 
     def is_lost(self, dealer: Socket) -> bool:
         """The connection has ended since it was made."""
@@ -144,9 +186,9 @@ class Dialer:
             self.close(one)
         return kept
 
-    def _watched(self, endpoint: str, pair: Pair, server: str) -> Socket:
+    def _watched(self, endpoint: str, pair: Pair, server: str, kind: int = zmq.DEALER) -> Socket:
         """A connection of which it is told when it ends, also at its very beginning."""
-        dealer = _unconnected(self._context, endpoint, pair, server)
+        dealer = _unconnected(self._context, endpoint, pair, server, kind)
         self._watches[dealer] = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         dealer.connect(endpoint)
         return dealer
@@ -161,11 +203,12 @@ def _first_to_stand(sockets: list[Socket], limit_ms: int) -> Socket | None:
     return ready[0][0] if ready else None
 
 
-def lets_strangers_in(context: Context, endpoint: str, server: str) -> str:
-    """Try to get in by a key that nobody has listed, and by none; what was found wrong, "" = both were turned away."""
+def lets_strangers_in(context: Context, endpoint: str, server: str, kind: int = zmq.DEALER) -> str:
+    """Try to get in by a key that nobody has listed, and by none, with a socket of this kind; what was found wrong, "" = both
+    were turned away."""
     attempts = {"a key that is not listed": (new_pair(), server), "no key": (None, "")}
     for what, (pair, key) in attempts.items():
-        probe = _configured(context.socket(zmq.DEALER))
+        probe = _configured(context.socket(kind))
         seen = probe.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         try:
             if pair is not None:

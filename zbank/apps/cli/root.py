@@ -26,6 +26,7 @@ from zbank.apps.cli.shell import BankGroup
 COMMANDS = (
     serve.branch,
     serve.coordinator,
+    serve.replica,
     rest.rest,
     dashboard.dashboard,
     status.status,

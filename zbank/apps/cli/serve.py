@@ -107,7 +107,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
       zbank coordinator --host 0.0.0.0
     """
     from zbank.apps.coordinator import CoordinatorSettings, run
-    from zbank.config import COORDINATOR_NAME
+    from zbank.config import COORDINATOR_NAME, Endpoint, parse_endpoint
 
     if config is not None:
         cluster = _load_alone(config, flags)
@@ -117,20 +117,80 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
             bind=cluster.coordinator.bind,
             data=Path(data) if data else cluster.data,
             branches=tuple(cluster.branches),
+            feed_in=cluster.coordinator.feed_in,
+            feed_out=cluster.coordinator.feed_out,
             drills=drills,
             keys=keys_folder(config),
         )
     else:
         bind, endpoint = _addresses(flags, COORDINATOR_PORT)
+        host, port = parse_endpoint(bind)
         settings = CoordinatorSettings(
             cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
             endpoint=endpoint,
             bind=bind,
             data=Path(data) if data else Path("data") / COORDINATOR_NAME,
             branches=(),
+            feed_in=str(Endpoint(host, port + 1)),
+            feed_out=str(Endpoint(host, port + 2)),
             drills=drills,
             keys=keys_folder(config),
         )
+    return run(settings)
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="Cluster file; where the branch and the coordinator are is in it.")
+@click.option("--of", "of", metavar="BRANCH", required=True, help="The branch to follow, as in Mumbai.")
+@click.option("--name", help="Name of this replica, and of its key and data file.  [BRANCH-replica]")
+@click.option("--host", help=f"Address to listen on; 0.0.0.0 for all.  [{DEFAULT_HOST}]")
+@click.option("--port", type=_port, help="Port to listen on.  [one that is free]")
+@click.option("--advertise", metavar="ADDRESS", help="Address at which others reach it.  [where it listens]")
+@click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
+@click.option("--currency", metavar="CODE", help=f"Currency of the branch.  [{DEFAULT_CURRENCY}]")
+@click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
+@click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
+@log_options
+def replica(config: str | None, of: str, name: str | None, data: str | None, **flags: str | int | None) -> int:
+    """Run a replica of a branch until SIGTERM or Ctrl-C: it follows the branch's journal and answers questions.
+
+    \b
+    Examples:
+      zbank replica --config config/cluster.toml --of Mumbai
+      zbank replica --of Mumbai --name Mumbai-2 --host 0.0.0.0 --coordinator tcp://192.168.1.50:9000
+    """
+    from zbank.apps.replica import ReplicaSettings, run
+    from zbank.domain.account import check_branch_name
+    from zbank.transport.keys import check_name
+
+    try:
+        check_branch_name(of)
+        name = check_name(name or f"{of}-replica")
+    except InvalidInput as error:
+        raise click.UsageError(str(error)) from error
+    told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster")}
+    cluster = None if config is None else _load_alone(config, told_there)
+    found = None if cluster is None else cluster.branches.get(of)
+    if cluster is not None and found is None:
+        raise InvalidConfig(f"{cluster.path}: branches.{of} is missing: the file has {', '.join(cluster.branches)}")
+    bind, endpoint = _addresses(flags, 0)
+    coordinator = str(flags["coordinator"] or DEFAULT_ENDPOINT)
+    settings = ReplicaSettings(
+        name=name,
+        of=of,
+        cluster=str(flags["cluster"] or DEFAULT_CLUSTER) if cluster is None else cluster.name,
+        endpoint=endpoint,
+        bind=bind,
+        coordinators=(
+            checked_endpoint(coordinator, "--coordinator", COORDINATOR_PORT)
+            if cluster is None
+            else cluster.coordinator.endpoint,
+        ),
+        currency=str(flags["currency"] or DEFAULT_CURRENCY) if found is None else found.currency,
+        data=Path(data) if data else Path("data") / name if cluster is None else cluster.data,
+        branches={} if found is None else {of: found.endpoint},
+        keys=keys_folder(config),
+    )
     return run(settings)
 
 
@@ -166,7 +226,7 @@ def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[s
     host = url_host(str(flags["host"] or DEFAULT_HOST))
     port = int(flags["port"] or default_port)
     try:
-        bind = str(parse_endpoint(f"tcp://{host}:{port}"))
+        bind = str(parse_endpoint(f"tcp://{host}:{port}", 0))
     except InvalidInput as error:
         raise click.UsageError(f"--host: {error}") from error
     if flags["advertise"] is not None:

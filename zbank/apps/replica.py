@@ -1,0 +1,97 @@
+"""The wiring of a replica: store, state machine, links to its branch and to the coordinator, its end of the feed, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
+
+from zbank.apps.serving import World, serve, welcome
+from zbank.domain.legs import SYSTEM_NUMBERS
+from zbank.protocol.branch_state import BranchState
+from zbank.protocol.machine import Machine
+from zbank.protocol.messages import BRANCH, COORDINATOR, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
+from zbank.protocol.replica import Follower
+from zbank.storage.sqlite import Identity, JournalStore
+from zbank.transport.engine import Engine
+from zbank.transport.feed import Subscriber
+from zbank.transport.links import Link
+from zbank.transport.loop import ActorLoop
+from zbank.transport.peers import Peers
+from zbank.transport.sockets import Dialer
+
+
+class ReplicaSettings(NamedTuple):
+    """What one replica process needs to know."""
+
+    name: str
+    of: str  #: the branch that it follows
+    cluster: str
+    endpoint: str  #: where others reach it; port 0 = the one that is found free
+    bind: str  #: where it listens
+    coordinators: tuple[str, ...]  #: their endpoints; clients are sent to the first
+    currency: str  #: the branch's
+    data: Path  #: directory of the data file `<name>.db`
+    branches: Mapping[str, str]  #: endpoints of branches, as far as the config names them
+    keys: Path | None = None  #: folder of the keys; None = the bank has none
+
+    @property
+    def identity(self) -> Identity:
+        """Whose data it is: the branch's, as a replica has it."""
+        return Identity(cluster=self.cluster, role=REPLICA, name=self.of)
+
+
+def run(settings: ReplicaSettings) -> int:
+    """Serve until SIGTERM or SIGINT; gives the exit code."""
+    return serve(
+        settings.data,
+        settings.identity,
+        settings.bind,
+        partial(wire, settings),
+        keys_folder=settings.keys,
+        name=settings.name,
+    )
+
+
+def wire(
+    settings: ReplicaSettings, world: World, store: JournalStore, router: zmq.Socket[bytes]
+) -> tuple[Engine, ActorLoop]:
+    """Join the parts of a replica. Raises CorruptStore for books that do not sum to zero, and what the store raises."""
+    store.check_sums()
+    port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+    endpoint = f"{settings.endpoint.rpartition(':')[0]}:{port}"
+
+    def build(thrown_away: Machine | None) -> Machine:
+        state = BranchState(settings.of, settings.currency)
+        system = store.load_accounts(sorted(SYSTEM_NUMBERS))
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
+        before = thrown_away if isinstance(thrown_away, Follower) else None
+        return Follower(settings.name, endpoint, store.instance, state, store.chain, before)
+
+    def register(_coordinator: str) -> RegisterReplica:
+        assert isinstance(engine.machine, Follower)
+        return RegisterReplica(engine.machine.info(world.clock.now()))
+
+    def connect(peer: str, to: str) -> Link:
+        return Link(dialer, to, hello, BRANCH, name=peer)
+
+    dialer = Dialer(world.context, world.keys, may_wait=False)
+    engine = world.engine(store, build, world.clock)
+    hello = Hello(PROTOCOL_VERSION, settings.cluster, REPLICA, settings.name)
+    greeting = partial(welcome, store, settings.currency, settings.coordinators[0], settings.name)
+    loop = ActorLoop(
+        engine,
+        Peers(REPLICA, settings.cluster, greeting, world.keys),
+        router,
+        world.clock,
+        coordinators=[Link(dialer, to, hello, COORDINATOR, register=register) for to in settings.coordinators],
+        connect=connect,
+        endpoints=settings.branches,
+        door=world.door,
+        keys=world.keys,
+        feed=Subscriber(dialer, settings.of) if world.has_feed else None,
+    )
+    return engine, loop

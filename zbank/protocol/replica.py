@@ -1,0 +1,291 @@
+"""A replica: follows the journal of one branch, and answers questions as of where it stands (PROTOCOL R1).
+
+Rows come by two ways, and in three steps:
+
+    heard ────────── from the feed: chained to what is here, nothing more is known of them
+    confirmed ────── the branch itself names the chain value of the last one heard: it has the same rows
+    taken ────────── folded and forced, in one turn; what is asked is answered from these alone
+
+What the feed loses, the branch is asked for. A branch that has not what stands here, or has something else, is an alarm: a
+replica is a prefix of its branch, or says that it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, ClassVar
+
+from zbank.clock import Now
+from zbank.domain.account import Account
+from zbank.errors import CorruptStore
+from zbank.protocol import accounts, needs
+from zbank.protocol.branch_state import BranchState
+from zbank.protocol.codec import chain_value, decode_record
+from zbank.protocol.fold import Row, Settled
+from zbank.protocol.machine import NOTHING, About, Effect, Machine, Sender, Step, Taken, Wanted
+from zbank.protocol.messages import (
+    BRANCH,
+    FEED,
+    MAX_ROWS,
+    REPLICA,
+    AnyMessage,
+    Fault,
+    GetAccount,
+    GetRows,
+    Registered,
+    RegisterReplica,
+    ReplicaInfo,
+    Request,
+    RowInfo,
+    Rows,
+    Standing,
+    StatusInfo,
+    Txn,
+)
+from zbank.protocol.records import Record
+
+ASK_EVERY_US = 100_000  #: the branch, where it stands: a lost tail of the feed leaves no gap
+CONFIRM_EVERY_US = 20_000  #: while rows are heard
+ANSWER_LIMIT_US = 1_000_000  #: then it is asked again
+TELL_EVERY_US = 1_000_000  #: the coordinator, where this replica stands
+MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for in time
+SILENT_ALARM_US = 10_000_000
+
+
+class Follower(Machine):
+    """The state machine of a replica."""
+
+    role: ClassVar[str] = REPLICA
+
+    def __init__(
+        self, name: str, endpoint: str, instance: bytes, state: BranchState, chain: bytes, before: Follower | None = None
+    ) -> None:
+        """`chain` is the value of the last row in the store. `before` is the machine that was thrown away (T2)."""
+        super().__init__(state)
+        self.state = state
+        self._name = name
+        self._endpoint = endpoint
+        self._instance = instance
+        self._chain = chain  #: of the last row taken
+        self._heard: list[Taken] = []
+        self._has_gap = False
+        self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
+        self._due_us = 0  #: when to ask next
+        self._told_us = 0
+        self._branch_seq: int = before._branch_seq if before else 0
+        self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
+        self._coordinators: dict[str, None] = dict(before._coordinators) if before else {}
+
+    # --- what the turn needs ----------------------------------------------------------------------------------------
+
+    def want(self, message: AnyMessage, wanted: Wanted) -> None:
+        """Add the account that is asked for."""
+        if isinstance(message, GetAccount):
+            needs.want(self.state, message, wanted)
+
+    def load(self, settled: Iterable[Settled], tombstones: Iterable[Txn], accounts: Iterable[Account]) -> None:
+        """Take in the accounts that rows change, or that are asked for."""
+        for account in accounts:
+            self.state.book.accounts.setdefault(account.number, account)
+
+    def touches(self, record: Record) -> Iterable[str]:
+        """The accounts that `apply` of this record changes."""
+        return needs.touched(self.state, record)
+
+    def start(self, version: str) -> list[Record]:
+        """A replica records nothing of its own."""
+        return []
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
+        """What follows from a message."""
+        decide = _DECIDE.get(type(message))
+        if decide is not None:
+            return decide(self, sender, n, message, now)
+        if not isinstance(message, Request):
+            return NOTHING
+        detail = f"{self._name} is a replica of {self.state.name} and only answers questions: send this to the branch"
+        return Step(None, (Effect(sender.address, n, Fault(code="not_for_me", detail=detail)),))
+
+    def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
+        """Nothing that a replica takes on needs room but rows, and those are asked for again."""
+        return ()
+
+    def _get_account(self, sender: Sender, n: int, message: GetAccount, now: Now) -> Step:
+        return Step(None, (Effect(sender.address, n, accounts.get_account(self.state, message)),))
+
+    def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
+        self._coordinators[sender.caller] = None
+        return NOTHING
+
+    def _rows(self, sender: Sender, n: int, message: Rows, now: Now) -> Step:
+        if sender.role == FEED:
+            return self._hear(message, now)
+        if sender.role == BRANCH and sender.caller == self.state.name:
+            return self._confirmed(message, now)
+        return NOTHING
+
+    # --- following --------------------------------------------------------------------------------------------------
+
+    def _tip(self) -> tuple[int, bytes]:
+        """Row and chain value of the last row that was heard or taken."""
+        if self._heard:
+            row = self._heard[-1].row
+            return row.seq, row.chain
+        return self.state.seq, self._chain
+
+    def _hear(self, message: Rows, now: Now) -> Step:
+        """Chain what the feed says to what is here; whether it is true, the branch says."""
+        seq, chain = self._tip()
+        if message.after > seq:
+            self._has_gap = True
+        if message.after != seq or len(self._heard) >= MAX_HEARD:
+            return NOTHING
+        try:
+            self._heard += _chained(seq, chain, message.rows)
+        except CorruptStore:  # it is not from this branch, or from a newer version of it: its own word will tell
+            return NOTHING
+        return self._ask(now) if now.mono_us >= self._due_us - ASK_EVERY_US + CONFIRM_EVERY_US else NOTHING
+
+    def _ask(self, now: Now) -> Step:
+        """Ask the branch what follows the last row heard: it names that row's chain value."""
+        if self._asked_us >= 0 and now.mono_us - self._asked_us < ANSWER_LIMIT_US:
+            return NOTHING
+        self._asked_us = now.mono_us
+        self._due_us = now.mono_us + ASK_EVERY_US
+        self._has_gap = False
+        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], MAX_ROWS)),))
+
+    def _confirmed(self, message: Rows, now: Now) -> Step:
+        """The branch's own word on a row: take all up to it, and what follows."""
+        asked_us, self._asked_us = self._asked_us, -1
+        self._branch_seq = message.seq
+        state = self.state
+        count = message.after - state.seq  # rows heard that would be confirmed
+        if not 0 <= count <= len(self._heard):
+            return NOTHING  # the answer to a question from before: the next one comes soon
+        chain = self._heard[count - 1].row.chain if count else self._chain
+        if message.chain != chain:
+            return self._differs(message, count, now)
+        try:
+            more = _chained(message.after, chain, message.rows)
+        except CorruptStore as error:
+            self.alarms["diverged"] = f"branch {state.name} has rows that this version cannot read: {error}"
+            return NOTHING
+        for code in ("diverged", "ahead"):
+            self.alarms.pop(code, None)
+        taken = self._heard[:count] + more
+        if more:  # what was heard of these rows, or after other ones, is said by now
+            rest = self._heard[count:]
+            same = len(rest) > len(more) and rest[len(more) - 1].row.chain == more[-1].row.chain
+            self._heard = rest[len(more) :] if same else []
+        else:
+            self._heard = self._heard[count:]
+        if taken:
+            self._chain = taken[-1].row.chain
+        reached = taken[-1].row.seq if taken else state.seq
+        if reached >= message.seq:
+            if asked_us >= 0:
+                self._level_us = max(self._level_us, asked_us)
+            return Step(taken=taken)
+        # More is there than one answer holds. The fold is behind until this step is applied, so ask by number.
+        self._asked_us = now.mono_us
+        after = self._heard[-1].row.seq if self._heard else reached
+        return Step(None, (Effect(state.name, 0, GetRows(after, MAX_ROWS)),), taken)
+
+    def _differs(self, message: Rows, count: int, now: Now) -> Step:
+        """The branch has not the same row there. What was only heard is dropped; what was taken is an alarm."""
+        if count:
+            self._heard = []
+            return self._ask(now)
+        name, seq = self.state.name, self.state.seq
+        if message.chain:
+            text = f"row {seq} of branch {name} is another one than here: it was restored, or another took its place"
+            self.alarms["diverged"] = text
+        else:
+            text = f"this replica is ahead of its branch: it has row {seq}, {name} ends at {message.seq}"
+            self.alarms["ahead"] = f"{text}: was it restored from an old copy?"
+        return NOTHING
+
+    # --- time and peers ---------------------------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> Step:
+        """Ask the branch, tell the coordinators."""
+        effects: list[Effect] = []
+        if now.mono_us >= self._due_us or self._has_gap:
+            effects += self._ask(now).effects
+        if now.mono_us - self._told_us >= TELL_EVERY_US:
+            self._told_us = now.mono_us
+            told = RegisterReplica(self.info(now))
+            effects += [Effect(name, 0, told) for name in self._coordinators]
+        silent = self.lag_us(now) > SILENT_ALARM_US
+        if silent:
+            self.alarms["silent"] = f"branch {self.state.name} is silent: what is shown here grows old"
+        else:
+            self.alarms.pop("silent", None)
+        return Step(None, effects)
+
+    def peer_down(self, name: str) -> None:
+        """Somebody is silent: asked again in time."""
+
+    def lag_us(self, now: Now) -> int:
+        """Everything that the branch had so long ago is here."""
+        return max(0, now.mono_us - self._level_us) if self._level_us >= 0 else NEVER_US
+
+    def standing(self, now: Now) -> Standing:
+        """As of when answers are that are given now."""
+        state = self.state
+        return Standing(state.epoch, state.seq, max(0, self._branch_seq - state.seq), self.lag_us(now))
+
+    def info(self, now: Now) -> ReplicaInfo:
+        """Where this replica stands, for the directory."""
+        at = self.standing(now)
+        return ReplicaInfo(
+            self._name, self.state.name, self._endpoint, self._instance, at.epoch, at.seq, at.behind, at.lag_us
+        )
+
+    def status(self, about: About, now: Now) -> StatusInfo:
+        """How this replica does."""
+        state = self.state
+        return StatusInfo(
+            role=REPLICA,
+            name=self._name,
+            cluster=about.cluster,
+            instance=about.instance,
+            epoch=state.epoch,
+            seq=state.seq,
+            number=state.number,
+            uptime_us=about.uptime_us,
+            accounts=state.account_count,
+            total_minor=state.total_minor,
+            clearing_minor=state.clearing_minor,
+            unposted=state.unposted,
+            in_flight=len(state.prepared),
+            in_doubt=(),
+            journal_bytes=about.journal_bytes,
+            alarms=tuple(self.alarms.values()),
+            version=about.version,
+            customers_minor=state.customers_minor,
+        )
+
+
+NEVER_US = 10**15  #: a lag that is not known: it never was level with its branch
+
+
+def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:
+    """Rows that follow a row, with their numbers and chain values. Raises CorruptStore for what is no record."""
+    taken: list[Taken] = []
+    for info in rows:
+        seq += 1
+        chain = chain_value(chain, info.epoch, seq, info.at_us, info.kind, info.id, info.body)
+        record = decode_record(info.body)
+        taken.append(Taken(Row(seq, info.epoch, info.at_us, info.kind, info.id, info.body, chain), record))
+    return taken
+
+
+_DECIDE: dict[type[AnyMessage], Callable[[Follower, Sender, int, Any, Now], Step]] = {
+    Rows: Follower._rows,
+    Registered: Follower._registered,
+    GetAccount: Follower._get_account,
+}
