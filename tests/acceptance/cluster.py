@@ -91,9 +91,9 @@ class Cluster:
         if ready:
             self.wait_ready(name)
 
-    def spawn_actor(self, name: str, *flags: str) -> None:
-        """Start an actor by these flags."""
-        role = ["coordinator"] if name == "coordinator" else ["branch", "--name", name]
+    def spawn_actor(self, name: str, *flags: str, role: tuple[str, ...] = ()) -> None:
+        """Start an actor by these flags; `role` is its command where the name does not tell it."""
+        role = role or (("coordinator",) if name == "coordinator" else ("branch", "--name", name))
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self.command(*role, *flags),

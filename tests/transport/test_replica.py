@@ -20,6 +20,7 @@ from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     BRANCH,
     FEED,
+    NEVER_US,
     REPLICA,
     AccountInfo,
     AnyMessage,
@@ -40,7 +41,7 @@ from zbank.protocol.messages import (
     StatusInfo,
     TransferInfo,
 )
-from zbank.protocol.replica import ASK_EVERY_US, CONFIRM_EVERY_US, NEVER_US, SILENT_ALARM_US, Follower
+from zbank.protocol.replica import ASK_EVERY_US, CONFIRM_EVERY_US, SILENT_ALARM_US, Follower
 from zbank.storage.rows import rows_page
 
 OVER_FEED = Sender("", FEED, "")

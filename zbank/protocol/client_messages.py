@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from zbank.domain.legs import AccountNumber, AccountNumberOrNone, BranchName, Leg
+from zbank.domain.legs import MAX_LEGS, AccountNumber, AccountNumberOrNone, BranchName, Leg
 from zbank.domain.refusal import Refusal
 from zbank.protocol.wire import (
     FAR_US,
@@ -21,6 +21,7 @@ from zbank.protocol.wire import (
     Memo,
     Message,
     Name,
+    Place,
     ReplicaInfo,
     Search,
     Text,
@@ -174,6 +175,7 @@ class Outcome(Message, frozen=True, tag="outcome"):
     at_us: Count  #: when it became final, by the clock of who answers; 0 = not told
     replayed: bool  #: answered from the record, not executed by this request
     applied: bool  #: every branch has applied it (P10); False = committed, still being applied
+    places: Annotated[tuple[Place, ...], Meta(max_length=MAX_LEGS)] = ()  #: the rows that did it, as far as they are known
 
 
 class Opened(Message, frozen=True, tag="opened"):

@@ -11,7 +11,7 @@ from zbank.domain.legs import branches_of
 from zbank.protocol.attempts import RESEND_US, Waiter
 from zbank.protocol.coordinator_state import OpenDecision
 from zbank.protocol.machine import NOTHING, Effect, Step, Timekeeper
-from zbank.protocol.messages import COMMITTED, Commit, Outcome, Position
+from zbank.protocol.messages import COMMITTED, Commit, Outcome, Place, Position
 from zbank.protocol.records import BranchAck, Ended, Ending
 
 ACK_LIMIT_US = 1_000_000  #: how long "committed" waits for the acks (P10)
@@ -110,7 +110,8 @@ class Finisher:
 
     def _tell(self, finishing: Finishing, *, applied: bool) -> list[Effect]:
         decision = finishing.decision
-        outcome = Outcome(decision.id, COMMITTED, None, decision.number, self._time.last_us, False, applied)
+        places = tuple(Place(ack.branch, ack.seq) for ack in finishing.acks)
+        outcome = Outcome(decision.id, COMMITTED, None, decision.number, self._time.last_us, False, applied, places)
         return [Effect(address, n, outcome) for address, n in finishing.waiters]
 
 

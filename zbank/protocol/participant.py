@@ -72,7 +72,7 @@ from zbank.protocol.messages import (
     Txn,
     Vote,
 )
-from zbank.protocol.outcomes import fits, outcome_of, replay
+from zbank.protocol.outcomes import fits, next_row, outcome_of, replay
 from zbank.protocol.records import (
     Aborted,
     AccountOpened,
@@ -176,7 +176,7 @@ class Participant(Machine):
         digest = content_digest(legs, message.currency, message.memo, message.effective_on)
         settled = state.settled.get(message.id)
         if settled is not None:
-            return self._answer(sender, n, replay(settled, digest, sender.caller))
+            return self._answer(sender, n, replay(settled, digest, sender.caller, branch=state.name))
         if message.id in state.prepared:
             return self._answer(sender, n, CONFLICTING_ID)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
@@ -184,14 +184,14 @@ class Participant(Machine):
         if refusal is not None:
             return self._refuse(sender, n, message.id, digest, refusal, now, content)
         record = Executed(message.id, state.number, content)
-        outcome = Outcome(message.id, COMMITTED, None, state.number, self.label_us(now), False, True)
+        outcome = Outcome(message.id, COMMITTED, None, state.number, self.label_us(now), False, True, next_row(state))
         return Step(record, (Effect(sender.address, n, outcome),))
 
     def _refuse(
         self, sender: Sender, n: int, id: bytes, digest: bytes, refusal: Refusal, now: Now, content: Content | None = None
     ) -> Step:
         record = Refused(id, digest, sender.caller, refusal, content)
-        outcome = Outcome(id, ABORTED, refusal, 0, self.label_us(now), False, True)
+        outcome = Outcome(id, ABORTED, refusal, 0, self.label_us(now), False, True, next_row(self.state))
         return self._answer(sender, n, outcome, record)
 
     def _cancel(self, sender: Sender, n: int, message: Cancel, now: Now) -> Step:
@@ -200,7 +200,7 @@ class Participant(Machine):
         if settled is not None:
             if settled.caller != sender.caller:
                 return self._answer(sender, n, CONFLICTING_ID)
-            return self._answer(sender, n, outcome_of(settled))
+            return self._answer(sender, n, outcome_of(settled, branch=self.state.name))
         held = self.state.prepared.get(message.id)
         if held is not None:
             pending = Outcome(message.id, PENDING, None, 0, 0, False, False)

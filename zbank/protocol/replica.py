@@ -27,6 +27,7 @@ from zbank.protocol.messages import (
     BRANCH,
     FEED,
     MAX_ROWS,
+    NEVER_US,
     REPLICA,
     AnyMessage,
     Fault,
@@ -268,9 +269,6 @@ class Follower(Machine):
             version=about.version,
             customers_minor=state.customers_minor,
         )
-
-
-NEVER_US = 10**15  #: a lag that is not known: it never was level with its branch
 
 
 def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:

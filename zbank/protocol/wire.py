@@ -27,6 +27,7 @@ MAX_COMMIT_NUMBER = 2**62  #: no honest clock comes near it; a coordinator gives
 CommitNumber = Annotated[int, Meta(ge=0, le=MAX_COMMIT_NUMBER)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 FAR_US = 2**63 - 1  #: later than any time
+NEVER_US = 10**15  #: a lag that is not known: the replica was never level with its branch
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 Legs = Annotated[tuple[Leg, ...], Meta(max_length=MAX_LEGS)]
 
@@ -71,6 +72,13 @@ def parse_txn(text: str) -> Txn:
     if not 0 < len(name) <= 64 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (epoch, n)):
         raise InvalidInput(f"{text!r} is no two-phase commit: one looks like coordinator-2-17")
     return Txn(name, int(epoch), int(n))
+
+
+class Place(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A row of a branch's journal: a replica that has come so far shows what that row did."""
+
+    branch: BranchName
+    seq: Count
 
 
 class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

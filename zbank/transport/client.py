@@ -32,17 +32,17 @@ from zbank.protocol.messages import (
     ListAccounts,
     Opened,
     Outcome,
+    ReplicaInfo,
     StatusInfo,
 )
 from zbank.transport import client_input as given
-from zbank.transport.client_base import as_it_is
 from zbank.transport.client_input import Id
 from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
 from zbank.transport.client_tokens import TokenClient
 from zbank.transport.client_watch import WatchClient
 from zbank.transport.keyfolder import NAME_VARIABLE, find_folder
-from zbank.transport.views import AccountView, ActorDown, StatementPage, account_view, statement_page
+from zbank.transport.views import AccountView, ActorDown, AsOf, StatementPage, account_view, statement_page
 
 
 class Client(MoneyClient, WatchClient, TokenClient):
@@ -159,7 +159,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
     def account(self, account: str) -> AccountView:
         """The account as it stands; raises RemoteFault `account_not_found`."""
         branch, number = parse_account(account)
-        return self._read(branch, GetAccount(number), AccountInfo, lambda info: account_view(branch, info))
+        return self._look(branch, GetAccount(number), AccountInfo, _account_at)
 
     def balance(self, account: str) -> str:
         """The account's balance, decimal text."""
@@ -188,8 +188,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
         given.check_page(limit, after)
         given.check_account_filter(search, status)
         message = ListAccounts(after, limit, search, status)
-        page: AccountsPage = self._read(check_branch_name(branch), message, AccountsPage, as_it_is)
-        return [account_view(branch, info) for info in page.accounts], page.next
+        return self._look(check_branch_name(branch), message, AccountsPage, _accounts_at)
 
     def statement(
         self,
@@ -209,7 +208,7 @@ class Client(MoneyClient, WatchClient, TokenClient):
         given.check_page(limit, cursor)
         given.check_span(from_us, until_us)
         message = GetEntries(number, newest_first, cursor, limit, from_us, until_us)
-        return self._read(branch, message, EntriesPage, lambda page: statement_page(branch, page))
+        return self._look(branch, message, EntriesPage, statement_page)
 
     # --- the cluster --------------------------------------------------------------------------------------------------
 
@@ -220,6 +219,12 @@ class Client(MoneyClient, WatchClient, TokenClient):
             return self._known_branches()
         return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().branches)
 
+    def replicas(self) -> list[ReplicaInfo]:
+        """The replicas that the coordinator has heard of, with what they had and how far behind they were a moment ago."""
+        self._io.check_may_wait()
+        self._contact()
+        return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().replicas)
+
     def currencies(self) -> dict[str, str]:
         """The currency of each branch, by name: what was heard last, for it never changes."""
         if not self._routes.directory:
@@ -229,6 +234,14 @@ class Client(MoneyClient, WatchClient, TokenClient):
     def status(self) -> list[StatusInfo | ActorDown]:
         """How the coordinator and every branch do, asked now; who does not answer stands there as ActorDown."""
         return self._survey(GetStatus(), StatusInfo)
+
+
+def _account_at(branch: str, info: AccountInfo, as_of: AsOf | None) -> AccountView:
+    return account_view(branch, info, as_of=as_of)
+
+
+def _accounts_at(branch: str, page: AccountsPage, as_of: AsOf | None) -> tuple[list[AccountView], str]:
+    return [account_view(branch, info, as_of=as_of) for info in page.accounts], page.next
 
 
 def _refused(answer: Outcome) -> ZbankError:

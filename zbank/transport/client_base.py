@@ -5,18 +5,27 @@ from __future__ import annotations
 import copy
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from zbank.errors import NoAnswer, ZbankError
-from zbank.protocol.messages import BRANCH, COORDINATOR, AnyMessage, BranchInfo, Directory, GetDirectory, Welcome
+from zbank.protocol.messages import (
+    BRANCH,
+    COORDINATOR,
+    AnyMessage,
+    BranchInfo,
+    Directory,
+    GetDirectory,
+    Standing,
+    Welcome,
+)
 from zbank.transport import client_input as given
 from zbank.transport.client_io import ClientShell
-from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, Ask
+from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, Ask, Near, ReplicaAsk
 from zbank.transport.keyfolder import Keys, person_of
-from zbank.transport.views import ActorDown
+from zbank.transport.views import ActorDown, AsOf
 
 T = TypeVar("T")
 
@@ -41,6 +50,7 @@ class ClientBase:
         given.check_names(cluster, name)
         self._timeout_us = given.timeout_us(timeout_s)
         self._asker = given.Asker()
+        self._near: Near | None = None  #: read at replicas
         self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
         self._silent: dict[str, float] = {}  #: by target that did not answer a survey: when it last was given the whole time
         self.key: Keys | None = None if keys is None else Keys(keys, person_of(keys, key), cluster=cluster)
@@ -57,6 +67,17 @@ class ClientBase:
         given.check_text(request_id, "a request's id", given.MAX_HELLO_CHARS)
         other = copy.copy(self)
         other._asker, other._origin = given.Asker(caller, request_id), self
+        return other
+
+    def at_replicas(self, *, max_lag_s: float | None = None, after: Mapping[str, int] | None = None) -> Self:
+        """The same connection, but `account`, `balance`, `accounts` and `statement` ask replicas: the branch has no work by it,
+        and what they tell may be a moment old; each account says as of when (`as_of`).
+
+        `max_lag_s`: raise RemoteFault `stale` for anything older; None = however old. `after`: by branch, a row that must be
+        there, as in `TransferResult.positions`: so you read what you wrote. It is waited for up to the time limit.
+        """
+        other = copy.copy(self)
+        other._near, other._origin = given.near(max_lag_s, after or {}), self
         return other
 
     def close(self) -> None:
@@ -93,6 +114,21 @@ class ClientBase:
         """Send a read and wait for its answer."""
         self._io.check_may_wait()
         return self._ask(target, message, accepts, convert).result()
+
+    def _look(
+        self, branch: str, message: AnyMessage, accepts: type, convert: Callable[[str, Any, AsOf | None], T]
+    ) -> T:
+        """Read at a branch, or at a replica of it."""
+        if self._near is None:
+            return self._read(branch, message, accepts, lambda answer: convert(branch, answer, None))
+        self._io.check_may_wait()
+
+        def convert_at(answer: Any, at: Standing) -> T:
+            return convert(branch, answer, AsOf(at.seq, at.behind, at.lag_us))
+
+        request = ReplicaAsk(branch, message, self._timeout_us, accepts, convert_at, self._near)
+        self._io.submit(request)
+        return request.future.result()
 
     def _contact(self) -> Welcome:
         """Who answers at the client's own address."""

@@ -17,6 +17,7 @@ from zbank.protocol.messages import (
     Fault,
     GetDirectory,
     Hello,
+    Standing,
     Welcome,
 )
 from zbank.transport.client_peer import (
@@ -95,6 +96,7 @@ class ClientCore:
                 self._on_fault(request, message, now_us)
             elif not request.accept(message):
                 requests[n] = request  # no answer to this request: it goes on waiting
+                self.next_due_us = min(self.next_due_us, request.retry_us or self.next_due_us)
 
     def on_time(self, now_us: int) -> None:
         """Deadlines, resends and pings. To be called when `next_due_us` is reached."""
@@ -275,7 +277,9 @@ class ClientCore:
 
     def _on_control(self, peer: Peer, n: int, message: AnyMessage, now_us: int) -> None:
         """An answer to Hello, Beat or GetDirectory; or one that comes too late, or is to nothing, and is ignored."""
-        if n and n == peer.hello_n:
+        if type(message) is Standing:
+            peer.standing = message
+        elif n and n == peer.hello_n:
             if type(message) is Welcome:
                 self._welcomed(peer, message, now_us)
             elif type(message) is Fault:
@@ -377,14 +381,7 @@ class ClientCore:
 
     def _expire(self, request: AnyRequest) -> None:
         endpoint = self._endpoint_of(request)
-        who = self.routes.known_as(endpoint)
-        if request.sends > request.answered:
-            request.end_unknown(f"no answer from {who} at {endpoint} within {request.timeout_us / 1e6:g} s")
-        elif request.fault is not None:
-            request.end_failed(request.fault)
-        else:
-            advice = "Check the address, the port and the firewall; and your keys, where the bank has some (ZBANK_KEYS)"
-            request.end_failed(Unreachable(f"no answer from {endpoint}: is {who} running there? {advice}"))
+        request.give_up(self.routes.known_as(endpoint), endpoint)
 
     def _end(self, request: AnyRequest, error: ZbankError) -> None:
         """End a request that cannot go on; a write that a server may have got ends as `unknown`."""

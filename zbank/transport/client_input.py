@@ -19,7 +19,7 @@ from zbank.errors import InvalidInput
 from zbank.ids import ID_BYTES, id_from_text, new_id
 from zbank.protocol.messages import FAR_US, MAX_PAGE, MAX_SEARCH_CHARS, AnyMessage, ChangeAccount, OpenAccount, Transfer
 from zbank.protocol.token_messages import MAX_ROLE_CHARS, MAX_TOKEN_ACCOUNTS
-from zbank.transport.client_request import THE_COORDINATOR, TransferWrite
+from zbank.transport.client_request import THE_COORDINATOR, Near, TransferWrite
 
 Id = bytes | str | None  #: as a caller gives it
 Day = date | str | None
@@ -53,6 +53,17 @@ def timeout_us(timeout_s: float) -> int:
     if not 0 < timeout_s <= 86_400:
         raise InvalidInput(f"a timeout is above 0 and at most 86400 seconds, this one is {timeout_s}")
     return int(timeout_s * 1_000_000)
+
+
+def near(max_lag_s: float | None, after: Mapping[str, int]) -> Near:
+    """What somebody who reads at replicas wants. Raises InvalidInput."""
+    if max_lag_s is not None and not 0 <= max_lag_s <= 86_400:
+        raise InvalidInput(f"a lag is 0 to 86400 seconds, this one is {max_lag_s}")
+    for branch, seq in after.items():
+        accounts.check_branch_name(branch)
+        if not 0 <= seq < FAR_US:
+            raise InvalidInput(f"{seq} is no row of a journal")
+    return Near(-1 if max_lag_s is None else int(max_lag_s * 1_000_000), dict(after))
 
 
 def id_bytes(id: bytes | str | None) -> bytes:

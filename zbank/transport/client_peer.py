@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zbank.protocol.messages import AnyMessage, Hello
+from zbank.protocol.messages import AnyMessage, Hello, Standing
 from zbank.transport.client_request import Request
 
 CONNECT_US = 3_000_000  #: an address that never answered is given up after this
@@ -38,6 +38,7 @@ class Peer:
         "hello_us",
         "met",
         "outbox",
+        "standing",
     )
 
     def __init__(self, endpoint: str) -> None:
@@ -51,6 +52,7 @@ class Peer:
         self.hello_us = 0  #: when it was queued
         self.hello_sent_us = -1
         self.heard_us = -BEAT_US  #: last sign of life
+        self.standing: Standing | None = None  #: of a replica: as of when its answers are
         self.beat_n = 0
         self.beat_us = -BEAT_US
 

@@ -6,14 +6,14 @@ A request ends exactly once, by resolving its future. A write that may have reac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from zbank.domain.legs import Leg
-from zbank.errors import ZbankError
+from zbank.errors import NoAnswer, RemoteFault, Unreachable, ZbankError
 from zbank.ids import format_id
-from zbank.protocol.messages import PENDING, UNKNOWN, AnyMessage, Cancel, Outcome, Transfer
+from zbank.protocol.messages import NEVER_US, PENDING, UNKNOWN, AnyMessage, Cancel, Outcome, Standing, Transfer
 from zbank.transport.views import TransferResult
 
 T = TypeVar("T")
@@ -22,7 +22,19 @@ T = TypeVar("T")
 THE_COORDINATOR = "*coordinator"
 THE_CONTACT = "*contact"  #: whoever answers at the client's own address; the answer is its Welcome
 
+REPLICA_OF = "~"  #: before a branch's name: a replica of it
+
 FAULT_RETRIES = frozenset({"busy", "stopping"})  #: faults after which the same request is sent again
+
+
+COMING_US = 50_000  #: until a replica that has not come far enough is asked again
+
+
+class Near(NamedTuple):
+    """What somebody who reads at replicas wants."""
+
+    max_lag_us: int = -1  #: everything that the branch had so long ago must be there; -1 = however old
+    after: Mapping[str, int] = {}  #: by branch: the row that the replica must have
 
 
 class Reply(Future[T]):
@@ -104,6 +116,16 @@ class Request(Generic[T]):
         """End without an answer, although a server may have got the request."""
         raise NotImplementedError
 
+    def give_up(self, who: str, endpoint: str) -> None:
+        """End because the time is over: nothing that ends it came from `who` at `endpoint`."""
+        if self.sends > self.answered:
+            self.end_unknown(f"no answer from {who} at {endpoint} within {self.timeout_us / 1e6:g} s")
+        elif self.fault is not None:
+            self.end_failed(self.fault)
+        else:
+            advice = "Check the address, the port and the firewall; and your keys, where the bank has some (ZBANK_KEYS)"
+            self.end_failed(Unreachable(f"no answer from {endpoint}: is {who} running there? {advice}"))
+
     def end_failed(self, error: BaseException) -> None:
         """End with an error."""
         self.done = True
@@ -146,6 +168,7 @@ class TransferWrite(Request[TransferResult]):
                 answer.replayed,
                 answer.applied,
                 "the bank is still working on it" if answer.status == PENDING else "",
+                {place.branch: place.seq for place in answer.places},
             )
         )
         return True
@@ -198,6 +221,56 @@ class Ask(Request[T]):
     def end_unknown(self, reason: str) -> None:
         """With the error that `no_answer` makes of the reason."""
         self.end_failed(self.no_answer(reason))
+
+
+class ReplicaAsk(Ask[T]):
+    """A read at a replica: its answer counts when the replica has come far enough."""
+
+    __slots__ = ("after", "at", "convert_at", "max_lag_us")
+
+    def __init__(
+        self,
+        branch: str,
+        message: AnyMessage,
+        timeout_us: int,
+        accepts: type,
+        convert_at: Callable[[Any, Standing], T],
+        near: Near,
+    ) -> None:
+        super().__init__(REPLICA_OF + branch, message, timeout_us, (accepts,), self._convert, NoAnswer)
+        self.convert_at = convert_at
+        self.after = near.after.get(branch, 0)
+        self.max_lag_us = near.max_lag_us
+        self.at: Standing | None = None  #: as of when the last answer was
+
+    def accept(self, answer: AnyMessage) -> bool:
+        """Not before the replica has come to the row that is waited for."""
+        self.at = self.peer.standing
+        if self.at is not None and self.at.seq < self.after:
+            self.retry_us = self.peer.heard_us + COMING_US
+            return False
+        return super().accept(answer)
+
+    def _convert(self, answer: Any) -> T:
+        if self.at is None:
+            raise RemoteFault("not_a_replica", f"what answers at {self.peer.endpoint} is no replica: it says no \"as of\"")
+        if 0 <= self.max_lag_us < self.at.lag_us:
+            raise RemoteFault("stale", f"the replica {_lag_text(self.at)}: ask the branch, or allow more")
+        return self.convert_at(answer, self.at)
+
+    def end_unknown(self, reason: str) -> None:
+        """It never came so far."""
+        if self.at is not None and self.at.seq < self.after:
+            text = f"the replica has come to row {self.at.seq}, not to row {self.after}, within {self.timeout_us / 1e6:g} s"
+            self.end_failed(RemoteFault("stale", f"{text}, and {_lag_text(self.at)}"))
+        else:
+            super().end_unknown(reason)
+
+
+def _lag_text(at: Standing) -> str:
+    if at.lag_us >= NEVER_US:
+        return "was not level with its branch yet"
+    return f"was level with its branch {at.lag_us / 1e6:.1f} s ago"
 
 
 class AccountWrite(Ask[T]):

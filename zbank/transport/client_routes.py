@@ -7,8 +7,8 @@ worked with alone; its coordinator is asked only when something concerns other b
 from __future__ import annotations
 
 from zbank.errors import RemoteFault, Unreachable, ZbankError
-from zbank.protocol.messages import BRANCH, COORDINATOR, BranchInfo, Directory, Welcome
-from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR
+from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA, BranchInfo, Directory, ReplicaInfo, Welcome
+from zbank.transport.client_request import REPLICA_OF, THE_CONTACT, THE_COORDINATOR
 
 
 class Routes:
@@ -18,6 +18,7 @@ class Routes:
         self.endpoint = endpoint  #: the contact's
         self.contact: Welcome | None = None  #: None until it has answered
         self.directory: dict[str, BranchInfo] = {}
+        self.replicas: tuple[ReplicaInfo, ...] = ()  #: as the directory names them
         self.as_of_us = -1  #: when the directory in hand was asked for; -1 = none yet
         self.names: dict[str, str] = {}  #: branch that answered Hello, by endpoint
         self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
@@ -32,7 +33,7 @@ class Routes:
     @property
     def lone_branch(self) -> str:
         """The contact's name when it is a branch; "" else."""
-        return "" if self.contact is None or self.contact.role == COORDINATOR else self.contact.name
+        return "" if self.contact is None or self.contact.role != BRANCH else self.contact.name
 
     def find(self, target: str, since_us: int) -> str | None:
         """The endpoint for a target. None = not known yet: meet the contact, or ask for the directory, and try again.
@@ -46,10 +47,12 @@ class Routes:
             return self.endpoint
         coordinator = self.coordinator_endpoint
         if not coordinator:
-            raise self._no_coordinator(target)
+            raise self._no_coordinator(target.removeprefix(REPLICA_OF))
         if target == THE_COORDINATOR:
             return coordinator
         fresh = self.as_of_us >= since_us
+        if target.startswith(REPLICA_OF):
+            return self._find_replica(target.removeprefix(REPLICA_OF), fresh=fresh)
         info = self.directory.get(target)
         if info is None:
             if fresh:
@@ -64,6 +67,17 @@ class Routes:
                 f"at {info.endpoint} answers {name}, not {target}, although the directory of the coordinator at "
                 f"{coordinator} says so: restart {target}, or ask again in a moment",
             )
+        return None
+
+    def _find_replica(self, branch: str, *, fresh: bool) -> str | None:
+        """The one that lagged least when the directory was told."""
+        found = [info for info in self.replicas if info.of == branch]
+        if found:
+            return min(found, key=lambda info: info.lag_us).endpoint
+        if fresh and branch not in self.directory:
+            raise self._no_such_branch(branch)
+        if fresh:
+            raise RemoteFault("replica_not_found", f"branch {branch} has no replica: ask the branch itself")
         return None
 
     def currency_of(self, branch: str) -> str:
@@ -95,26 +109,30 @@ class Routes:
     def learn(self, directory: Directory, asked_us: int) -> None:
         """Take over a directory that was asked for at `asked_us`."""
         self.directory = {info.name: info for info in directory.branches}
+        self.replicas = directory.replicas
         self.as_of_us = max(self.as_of_us, asked_us)
         self.currencies = {**self.currencies, **{info.name: info.currency for info in directory.branches}}
 
     def endpoints(self) -> set[str]:
         """All endpoints that requests may go to."""
         found = {self.endpoint, self.coordinator_endpoint} | {info.endpoint for info in self.directory.values()}
-        return found - {""}
+        return (found | {info.endpoint for info in self.replicas}) - {""}
 
     def role_at(self, endpoint: str) -> tuple[str, str]:
         """Role and name of who should be at an endpoint, as far as that is known ("" = it is not)."""
         if self.contact is not None and endpoint == self.coordinator_endpoint:
             return COORDINATOR, ""
         name = next((info.name for info in self.directory.values() if info.endpoint == endpoint), "")
-        return (BRANCH, name) if name else ("", "")
+        replica = next((info.name for info in self.replicas if info.endpoint == endpoint), "")
+        return (BRANCH, name) if name else (REPLICA, replica) if replica else ("", "")
 
     def known_as(self, endpoint: str) -> str:
         """What is, or should be, at an endpoint, in words: "branch Mumbai", "the coordinator"."""
         if endpoint == self.coordinator_endpoint:
             return "the coordinator"
         name = self.names.get(endpoint) or next((i.name for i in self.directory.values() if i.endpoint == endpoint), "")
+        if any(info.endpoint == endpoint for info in self.replicas):
+            return "a replica"
         return f"branch {name}" if name else "a zbank coordinator or branch"
 
     def _no_such_branch(self, target: str) -> ZbankError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from zbank.domain.money import AmountInput, currency, format_amount
 from zbank.domain.refusal import Refusal
 from zbank.ids import format_id
 from zbank.protocol.messages import (
+    NEVER_US,
     AccountInfo,
     EntriesPage,
     EntryInfo,
@@ -58,10 +59,25 @@ class TransferResult(Struct, frozen=True, gc=False):
     replayed: bool = False  #: answered from the record: an earlier request had done it
     applied: bool = False  #: every branch has applied it; False with "committed" = still being applied
     reason: str = ""  #: why it is unknown or pending, and what to do; "" else
+    positions: Mapping[str, int] = {}  #: by branch, as far as known: a replica that has come so far shows it
 
     def to_json(self) -> Json:
         """The Transfer object of DESIGN §7."""
-        return _transfer_json(self.id, self.status, self.refusal, self.legs, self.currency, self.at_us, self.reason)
+        plain = _transfer_json(self.id, self.status, self.refusal, self.legs, self.currency, self.at_us, self.reason)
+        return plain | {"positions": dict(self.positions)}
+
+
+class AsOf(Struct, frozen=True):
+    """Where the replica stood that gave an answer."""
+
+    position: int  #: row of its branch's journal
+    behind: int  #: rows that the branch was known to have more
+    lag_us: int  #: it showed everything that the branch had so long ago
+
+    def to_json(self) -> Json:
+        """Seconds; null while the replica was never level with its branch."""
+        lag_s = None if self.lag_us >= NEVER_US else self.lag_us / 1e6
+        return {"position": self.position, "behind": self.behind, "lag_s": lag_s}
 
 
 class AccountView(Struct, frozen=True):
@@ -77,6 +93,7 @@ class AccountView(Struct, frozen=True):
     overdraft_limit_minor: int
     opened_at_us: int
     replayed: bool = False  #: answer of `open_account`: an earlier request had opened it
+    as_of: AsOf | None = None  #: from a replica, as it stood then; None = from the branch itself
 
     @property
     def account(self) -> str:
@@ -123,6 +140,7 @@ class AccountView(Struct, frozen=True):
             "held": self.held,
             "available": self.available,
             "overdraft_limit": self.overdraft_limit,
+            **({} if self.as_of is None else {"as_of": self.as_of.to_json()}),
         }
 
 
@@ -245,8 +263,10 @@ class ActorDown(Struct, frozen=True):
         return {"role": self.role, "name": self.name, "endpoint": self.endpoint, "up": False, "reason": self.reason}
 
 
-def account_view(branch: str, info: AccountInfo, *, replayed: bool = False) -> AccountView:
-    """The account of a branch's answer."""
+def account_view(
+    branch: str, info: AccountInfo, *, replayed: bool = False, as_of: AsOf | None = None
+) -> AccountView:
+    """The account of a branch's answer, or of a replica's."""
     return AccountView(
         branch,
         info.number,
@@ -258,14 +278,15 @@ def account_view(branch: str, info: AccountInfo, *, replayed: bool = False) -> A
         info.overdraft_limit_minor,
         info.opened_at_us,
         replayed,
+        as_of,
     )
 
 
-def statement_page(branch: str, page: EntriesPage) -> StatementPage:
-    """The statement of a branch's answer."""
+def statement_page(branch: str, page: EntriesPage, as_of: AsOf | None = None) -> StatementPage:
+    """The statement of a branch's answer, or of a replica's."""
     code = page.account.currency
     entries = [_entry_view(entry, code) for entry in page.entries]
-    return StatementPage(account_view(branch, page.account), entries, page.cursor)
+    return StatementPage(account_view(branch, page.account, as_of=as_of), entries, page.cursor)
 
 
 def transfer_view(info: TransferInfo, participants: tuple[ParticipantInfo, ...], at_us: int, reason: str) -> TransferView:

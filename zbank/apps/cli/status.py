@@ -13,7 +13,7 @@ from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, Bank, bank_options, co
 from zbank.errors import ZbankError
 
 if TYPE_CHECKING:
-    from zbank.protocol.messages import StatusInfo
+    from zbank.protocol.messages import ReplicaInfo, StatusInfo
     from zbank.transport.views import ActorDown
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -28,6 +28,16 @@ COLUMNS = (
     Column("in flight", right=True),
     Column("in doubt", right=True),
     Column("uptime", right=True),
+)
+
+REPLICA_COLUMNS = (
+    Column("replica"),
+    Column("of"),
+    Column("address"),
+    Column("epoch", right=True),
+    Column("journal rows", right=True),
+    Column("behind", right=True),
+    Column("lag", right=True),
 )
 
 
@@ -47,14 +57,19 @@ def status(bank: Bank, as_json: bool) -> int:
     with bank.connect() as client:
         actors = client.status()
         addresses: dict[str, str] = {}
+        replicas: list[dict[str, Any]] = []
         with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
             addresses = {info.name: info.endpoint for info in client.branches()}
+            replicas = [describe_replica(info) for info in client.replicas()]
     listed = [describe_actor(actor, addresses, bank.endpoint) for actor in actors]
     down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
     if as_json:
-        emit_json({"actors": listed})
+        emit_json({"actors": listed, "replicas": replicas})
     else:
         show_table(COLUMNS, map(_row, listed))
+        if replicas:
+            click.echo()
+            show_table(REPLICA_COLUMNS, map(_replica_row, replicas))
         for line in _notes(listed):
             click.echo(line)
     if down:
@@ -99,6 +114,36 @@ def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], ask
         "alarms": list(actor.alarms),
         "version": actor.version,
     }
+
+
+def describe_replica(info: ReplicaInfo) -> dict[str, Any]:
+    """One replica as JSON; `lag_s` null = it was never level with its branch."""
+    from zbank.ids import format_id
+    from zbank.protocol.messages import NEVER_US
+
+    return {
+        "name": info.name,
+        "of": info.of,
+        "address": info.endpoint,
+        "instance": format_id(info.instance),
+        "epoch": info.epoch,
+        "position": info.seq,
+        "behind": info.behind,
+        "lag_s": None if info.lag_us >= NEVER_US else round(info.lag_us / MICROSECONDS_PER_SECOND, 3),
+    }
+
+
+def _replica_row(replica: dict[str, Any]) -> tuple[str, ...]:
+    lag_s = replica["lag_s"]
+    return (
+        replica["name"],
+        replica["of"],
+        replica["address"],
+        str(replica["epoch"]),
+        str(replica["position"]),
+        str(replica["behind"]),
+        "not level yet" if lag_s is None else format_duration(lag_s),
+    )
 
 
 def _row(actor: dict[str, Any]) -> tuple[str, ...]:
