@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.rest import Rest
 from zbank import Client
 from zbank.apps import keymaking
 from zbank.errors import RemoteFault
@@ -127,6 +129,41 @@ def test_it_is_its_branch_byte_by_byte(bank: Cluster) -> None:
         copied.close()
     bank.start("Mumbai")
     start_replica(bank)
+
+
+def test_the_command_line_reads_at_it(bank: Cluster) -> None:
+    done = json.loads(bank.cli("transfer", "Mumbai/1001", "Mumbai/1002", "1", "--json").stdout)
+    row = str(done["positions"]["Mumbai"])
+    balance = bank.cli("balance", "Mumbai/1001").stdout.strip()
+    shown = bank.cli("balance", "Mumbai/1001", "--replica", "--after", row, "--max-lag", "60").stdout
+    assert shown.startswith(f"{balance} (as of row {row}, ")
+    page = json.loads(bank.cli("statement", "Mumbai/1001", "--replica", "--limit", "1", "--json").stdout)
+    assert page["account"]["as_of"]["position"] >= int(row)
+    assert bank.cli("accounts", "Mumbai", "--replica").stdout == bank.cli("accounts", "Mumbai").stdout
+    assert "give --replica as well" in bank.cli("balance", "Mumbai/1001", "--after", row).stderr
+    assert "name the branch" in bank.cli("accounts", "--replica", "--after", row).stderr
+    stale = bank.cli("balance", "Mumbai/1001", "--replica", "--max-lag", "0")
+    assert (stale.returncode, "was level with its branch" in stale.stderr) == (1, True)
+
+
+def test_rest_reads_at_it_when_that_will_do(bank: Cluster) -> None:
+    with closing(Rest(bank)) as rest:
+        paid = {"from": "Mumbai/1001", "to": "Mumbai/1002", "amount": "1"}
+        row = rest.post("/v1/transfers", paid, key="near-1").json["positions"]["Mumbai"]
+        path = "/v1/branches/Mumbai/accounts/1001"
+        assert "as_of" not in rest.get(path).json
+        near = rest.get(f"{path}?max_staleness_s=60&position={row}").json
+        assert near["as_of"]["position"] >= row
+        assert {**near, "as_of": None} == {**rest.get(path).json, "as_of": None}
+        assert rest.get(f"{path}/balance?position={row}").json["as_of"]["position"] >= row
+        assert rest.get(f"{path}/entries?max_staleness_s=60&limit=1").json["account"]["as_of"]["lag_s"] < 60
+        assert "as_of" in rest.get("/v1/branches/Mumbai/accounts?max_staleness_s=60").json["accounts"][0]
+        fallen_back = rest.get(f"{path}?max_staleness_s=0").json
+        assert "as_of" not in fallen_back, "no replica is so fresh: the branch answers"
+        delhi = rest.get("/v1/branches/Delhi/accounts/1001?max_staleness_s=60").json
+        assert "as_of" not in delhi, "it has no replica: the branch answers"
+        (shown,) = rest.get("/v1/replicas").json["replicas"]
+        assert (shown["name"], shown["branch"]) == (REPLICA, "Mumbai")
 
 
 def test_status_shows_it(bank: Cluster) -> None:

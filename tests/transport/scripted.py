@@ -24,6 +24,7 @@ from zbank.protocol.messages import (
     GetDirectory,
     Hello,
     Outcome,
+    Place,
     Transfer,
     Welcome,
 )
@@ -35,7 +36,7 @@ Script = Callable[["ScriptedServer", int, AnyMessage], list[tuple[int, AnyMessag
 
 def committed(id: bytes) -> Outcome:
     """The usual good answer."""
-    return Outcome(id, "committed", None, 7, 1_000_000, False, True)
+    return Outcome(id, "committed", None, 7, 1_000_000, False, True, (Place("Delhi", 12),))
 
 
 def account_info(number: str) -> AccountInfo:

@@ -86,6 +86,7 @@ def test_local_work_goes_to_the_branch_and_the_rest_to_the_coordinator(
         "participants": [],
         "timeline": [],
         "created_at": "1970-01-01T00:00:01.000Z",
+        "positions": {"Delhi": 12},
     }
     assert between.to_json()["amount"] is None
     assert [message.id for message in main.seen if isinstance(message, Transfer)] == [id_from_key("k1")]

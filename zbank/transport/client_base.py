@@ -69,15 +69,18 @@ class ClientBase:
         other._asker, other._origin = given.Asker(caller, request_id), self
         return other
 
-    def at_replicas(self, *, max_lag_s: float | None = None, after: Mapping[str, int] | None = None) -> Self:
+    def at_replicas(
+        self, *, max_lag_s: float | None = None, after: Mapping[str, int] | None = None, timeout_s: float | None = None
+    ) -> Self:
         """The same connection, but `account`, `balance`, `accounts` and `statement` ask replicas: the branch has no work by it,
         and what they tell may be a moment old; each account says as of when (`as_of`).
 
         `max_lag_s`: raise RemoteFault `stale` for anything older; None = however old. `after`: by branch, a row that must be
-        there, as in `TransferResult.positions`: so you read what you wrote. It is waited for up to the time limit.
+        there, as in `TransferResult.positions`: so you read what you wrote. It is waited for up to `timeout_s`.
         """
         other = copy.copy(self)
         other._near, other._origin = given.near(max_lag_s, after or {}), self
+        other._timeout_us = self._limit_us(timeout_s)
         return other
 
     def close(self) -> None:

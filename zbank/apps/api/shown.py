@@ -61,6 +61,14 @@ _ACCOUNT = {
 _CURSOR = "ODctMA"
 
 
+class AsOfShown(Shown):
+    """Where the replica stood that answered."""
+
+    position: int = Field(description="Row of its branch's journal.")
+    behind: int = Field(description="Rows that the branch was known to have more.")
+    lag_s: float | None = Field(description="It showed everything that was there so long ago; null: it never was level.")
+
+
 class AccountShown(Shown):
     """An account as it stands."""
 
@@ -76,6 +84,7 @@ class AccountShown(Shown):
     held: Decimals
     available: Decimals = Field(description="balance - held + overdraft_limit")
     overdraft_limit: Decimals
+    as_of: AsOfShown | None = Field(default=None, description="Only when a replica answered.")
 
 
 class AccountsShown(Shown):
@@ -148,6 +157,7 @@ class BalanceShown(Shown):
     currency: str
     balance: Decimals
     at: Time | None = Field(description="Null: now.")
+    as_of: AsOfShown | None = Field(default=None, description="Only when a replica answered.")
 
 
 class LegShown(Shown):
@@ -233,6 +243,9 @@ class TransferShown(Shown):
     participants: list[ParticipantShown]
     timeline: list[PhaseShown]
     created_at: Time | None
+    positions: dict[str, int] | None = Field(
+        default=None, description="In the answer to a write, by branch, as far as known: `position` for reading at replicas."
+    )
 
 
 class TransferDetailShown(TransferShown):

@@ -138,6 +138,39 @@ class BranchesShown(Shown):
     branches: list[BranchShown]
 
 
+_REPLICA = {
+    "name": "Mumbai-replica",
+    "branch": "Mumbai",
+    "endpoint": "tcp://127.0.0.1:9200",
+    "epoch": 3,
+    "position": 8712,
+    "behind": 0,
+    "lag_s": 0.12,
+}
+
+
+class ReplicaShown(Shown):
+    """A replica, as it last told the coordinator."""
+
+    model_config = example(**_REPLICA)
+
+    name: str
+    branch: str
+    endpoint: str
+    epoch: int = Field(description="Of its last row.")
+    position: int = Field(description="Its last row.")
+    behind: int = Field(description="Rows that its branch was known to have more.")
+    lag_s: float | None = Field(description="It has everything that was there so long ago; null: it never was level.")
+
+
+class ReplicasShown(Shown):
+    """All replicas, by name."""
+
+    model_config = example(replicas=[_REPLICA])
+
+    replicas: list[ReplicaShown]
+
+
 _IN_DOUBT = {
     "txn": "coordinator-2-17",
     "transfer": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",

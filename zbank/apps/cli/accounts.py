@@ -12,15 +12,17 @@ from zbank.apps.cli.shell import (
     EXIT_DONE,
     EXIT_UNKNOWN,
     Bank,
+    Near,
     bank_options,
     complain,
     json_option,
+    near_options,
 )
 from zbank.errors import NoAnswer
 
 if TYPE_CHECKING:
     from zbank import Client
-    from zbank.transport.views import AccountView, StatementPage
+    from zbank.transport.views import AccountView, AsOf, StatementPage
 
 PAGE_ENTRIES = 1000
 
@@ -48,9 +50,10 @@ ENTRY_COLUMNS = (
 @click.argument("branch", required=False)
 @click.option("--search", metavar="TEXT", default="", help="Owners with this text in them, numbers that begin with it.")
 @click.option("--status", type=click.Choice(["open", "frozen", "closed"]), help="Only those.")
+@near_options
 @bank_options
 @json_option
-def accounts(bank: Bank, branch: str | None, search: str, status: str | None, as_json: bool) -> int:
+def accounts(bank: Bank, near: Near, branch: str | None, search: str, status: str | None, as_json: bool) -> int:
     """List the accounts of one BRANCH, or of all. The bank's own counter accounts are marked `system`.
 
     \b
@@ -60,7 +63,7 @@ def accounts(bank: Bank, branch: str | None, search: str, status: str | None, as
       zbank accounts --search rao --status frozen
     """
     with bank.connect() as client:
-        found = client.accounts(branch, search=search, status=status or "")
+        found = near.reader(client, branch).accounts(branch, search=search, status=status or "")
         if as_json:
             emit_json_list("accounts", (account.to_json() for account in found))
         else:
@@ -134,26 +137,36 @@ def _unknown(error: NoAnswer) -> int:
 
 @click.command()
 @click.argument("account")
+@near_options
 @bank_options
 @json_option
-def balance(bank: Bank, account: str, as_json: bool) -> int:
+def balance(bank: Bank, near: Near, account: str, as_json: bool) -> int:
     """Show what is on ACCOUNT.
 
     \b
     Examples:
       zbank balance Mumbai/1001
       zbank balance Mumbai/1001 --json
+      zbank balance Mumbai/1001 --replica --max-lag 5
     """
     with bank.connect() as client:
-        found = client.account(account)
+        found = near.reader(client, account.partition("/")[0]).account(account)
     if as_json:
         emit_json(found.to_json())
         return EXIT_DONE
     notes = [found.status] if found.status != "open" else []
     if found.held_minor or found.overdraft_limit_minor:
         notes.append(f"{found.held} held, {found.available} available")
+    if found.as_of is not None:
+        notes.append(as_of_text(found.as_of))
     click.echo(f"{found.balance} {found.currency}" + (f" ({'; '.join(notes)})" if notes else ""))
     return EXIT_DONE
+
+
+def as_of_text(as_of: AsOf) -> str:
+    """`as of row 123, 0.1 s ago`."""
+    lag_s = as_of.to_json()["lag_s"]
+    return f"as of row {as_of.position}, " + ("not level with its branch yet" if lag_s is None else f"{lag_s:.1f} s ago")
 
 
 @click.command()
@@ -162,10 +175,11 @@ def balance(bank: Bank, account: str, as_json: bool) -> int:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--oldest-first", is_flag=True, help="From the first entry on.")
 @click.option("--cursor", default="", help="Go on where the page before ended.")
+@near_options
 @bank_options
 @json_option
 def statement(
-    bank: Bank, account: str, limit: int, everything: bool, oldest_first: bool, cursor: str, as_json: bool
+    bank: Bank, near: Near, account: str, limit: int, everything: bool, oldest_first: bool, cursor: str, as_json: bool
 ) -> int:
     """List the entries of ACCOUNT, newest first. Amounts are signed: + credits the account, - debits it.
 
@@ -175,7 +189,8 @@ def statement(
       zbank statement Mumbai/1001 --all --oldest-first --json
     """
     with bank.connect() as client:
-        pages = Pages(client, account, not oldest_first, cursor, None if everything else limit)
+        reader = near.reader(client, account.partition("/")[0])
+        pages = Pages(reader, account, not oldest_first, cursor, None if everything else limit)
         if as_json:
             rows = [entry.to_json() for entry in pages.entries()]
             emit_json({"account": pages.first.account.to_json(), "entries": rows, "cursor": pages.cursor or None})
@@ -183,7 +198,8 @@ def statement(
         count = show_table(ENTRY_COLUMNS, (_entry_row(entry.to_json()) for entry in pages.entries()))
     now = pages.first.account
     if on_terminal():
-        click.echo(f"{count or 'no'} entries; balance of {now.account} now: {now.balance} {now.currency}")
+        when = "now" if now.as_of is None else as_of_text(now.as_of)
+        click.echo(f"{count or 'no'} entries; balance of {now.account} {when}: {now.balance} {now.currency}")
         if pages.cursor:
             click.echo(f"more: {bank.suggest(f'statement {account} --cursor {pages.cursor}')}")
     return EXIT_DONE

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
@@ -172,6 +172,38 @@ def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(endpoint: str | None, config: str | None, timeout: float, key: str | None, **arguments: Any) -> Any:
         return function(bank=_find_bank(endpoint, config, timeout, key or ""), **arguments)
+
+    return wrapper
+
+
+class Near(NamedTuple):
+    """Whether to read at a replica, and what it must show."""
+
+    replica: bool
+    max_lag_s: float | None
+    after: int | None
+
+    def reader(self, client: Client, branch: str | None) -> Client:
+        """The client to read with."""
+        if not self.replica:
+            if (self.max_lag_s, self.after) != (None, None):
+                raise click.UsageError("--max-lag and --after say what a replica must show: give --replica as well")
+            return client
+        if branch is None and self.after is not None:
+            raise click.UsageError("--after is a row of one branch's journal: name the branch")
+        after = {} if branch is None or self.after is None else {branch: self.after}
+        return client.at_replicas(max_lag_s=self.max_lag_s, after=after)
+
+
+def near_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --replica, --max-lag and --after; the command gets a `near`."""
+
+    @click.option("--replica", is_flag=True, help="Ask a replica, not the branch; what it says may be a moment old.")
+    @click.option("--max-lag", type=float, metavar="SECONDS", help="With --replica: refuse anything older.")
+    @click.option("--after", type=int, metavar="ROW", help="With --replica: wait until it has this row (`positions`).")
+    @functools.wraps(function)
+    def wrapper(replica: bool, max_lag: float | None, after: int | None, **arguments: Any) -> Any:
+        return function(near=Near(replica, max_lag, after), **arguments)
 
     return wrapper
 

@@ -8,16 +8,11 @@ from typing import Any
 
 from zbank.apps.api.access import KEEP, SEE, Principal
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
-from zbank.apps.api.given import (
-    AccountsQuery,
-    BalanceQuery,
-    BankAccountsQuery,
-    ChangeGiven,
-    EntriesQuery,
-    OpenGiven,
-)
+from zbank.apps.api.given import ChangeGiven, OpenGiven
+from zbank.apps.api.near import read_near
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.problems import FORBIDDEN, Problem
+from zbank.apps.api.queries import AccountsQuery, BalanceQuery, BankAccountsQuery, EntriesQuery, NearQuery
 from zbank.apps.api.shown import AccountShown, AccountsPageShown, BalanceShown, BankAccountsShown, EntriesShown
 from zbank.clock import format_time
 from zbank.domain.money import currency, format_amount
@@ -70,12 +65,16 @@ def list_accounts(ask: Ask, branch: str) -> Reply:
     if ask.principal.is_customer:
         found, following = _own_accounts(ask, branch), ""
     else:
-        found, following = ask.bank.accounts_page(
+        found, following = read_near(
+            ask,
             branch,
-            after=cursor_from(query.cursor),
-            limit=query.limit,
-            search=query.search,
-            status=query.status or "",
+            lambda bank: bank.accounts_page(
+                branch,
+                after=cursor_from(query.cursor),
+                limit=query.limit,
+                search=query.search,
+                status=query.status or "",
+            ),
         )
     return Reply({"accounts": [account.to_json() for account in found], "cursor": cursor_text(following)})
 
@@ -106,7 +105,7 @@ def find_accounts(ask: Ask) -> Reply:
 
 def _own_accounts(ask: Ask, branch: str | None) -> list[AccountView]:
     """A customer's, those that fit what is asked for."""
-    query: AccountsQuery = ask.query
+    query: AccountsQuery | BankAccountsQuery = ask.query
     names = sorted(name for name in ask.principal.accounts if branch is None or name.startswith(f"{branch}/"))
     found = [account for name in names if (account := _account_or_none(ask, name))]
     text = query.search.casefold()
@@ -166,11 +165,13 @@ def open_account(ask: Ask, branch: str) -> Reply:
     act=SEE,
     answers=[Answer(200, "The account as it stands.", AccountShown)],
     problems=["account_not_found", "branch_not_found"],
+    query=NearQuery,
 )
 def show_account(ask: Ask, branch: str, number: str) -> Reply:
     """Look at an account."""
-    check_owns(ask.principal, f"{branch}/{number}")
-    return Reply(_account(ask, branch, number).to_json())
+    name = f"{branch}/{number}"
+    check_owns(ask.principal, name)
+    return Reply(read_near(ask, branch, lambda bank: bank.account(name)).to_json())
 
 
 @routes.add(
@@ -213,13 +214,17 @@ def list_entries(ask: Ask, branch: str, number: str) -> Reply:
     """The statement of an account."""
     check_owns(ask.principal, f"{branch}/{number}")
     query: EntriesQuery = ask.query
-    page = ask.bank.statement(
-        f"{branch}/{number}",
-        newest_first=query.order == "newest",
-        limit=query.limit,
-        cursor=cursor_from(query.cursor),
-        from_us=query.start or 0,
-        until_us=FAR_US if query.end is None else query.end,
+    page = read_near(
+        ask,
+        branch,
+        lambda bank: bank.statement(
+            f"{branch}/{number}",
+            newest_first=query.order == "newest",
+            limit=query.limit,
+            cursor=cursor_from(query.cursor),
+            from_us=query.start or 0,
+            until_us=FAR_US if query.end is None else query.end,
+        ),
     )
     following = cursor_text(page.cursor)
     if ask.request.accept_mimetypes.best_match(["application/json", "text/csv"]) == "text/csv":
@@ -244,13 +249,20 @@ def show_balance(ask: Ask, branch: str, number: str) -> Reply:
     query: BalanceQuery = ask.query
     shown: dict[str, Any]
     if query.at is None:
-        account = _account(ask, branch, number)
+        account = read_near(ask, branch, lambda bank: bank.account(name))
         shown = {"account": name, "currency": account.currency, "balance": account.balance, "at": None}
-        return Reply(shown)
-    page = ask.bank.statement(name, limit=1, until_us=query.at + 1)
+        return Reply(shown | as_of_json(account))
+    until_us = query.at + 1
+    page = read_near(ask, branch, lambda bank: bank.statement(name, limit=1, until_us=until_us))
     code = page.account.currency
     balance = page.entries[0].balance if page.entries else format_amount(0, currency(code))
-    return Reply({"account": name, "currency": code, "balance": balance, "at": format_time(query.at)})
+    shown = {"account": name, "currency": code, "balance": balance, "at": format_time(query.at)}
+    return Reply(shown | as_of_json(page.account))
+
+
+def as_of_json(account: AccountView) -> dict[str, Any]:
+    """Of a replica's answer: as of when it is."""
+    return {} if account.as_of is None else {"as_of": account.as_of.to_json()}
 
 
 def entries_csv(entries: list[EntryView]) -> str:

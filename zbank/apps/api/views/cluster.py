@@ -16,9 +16,10 @@ from zbank.apps.api.shown_watch import (
     FiguresShown,
     InDoubtsShown,
     InquiredShown,
+    ReplicasShown,
 )
 from zbank.ids import format_id
-from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
+from zbank.protocol.messages import BRANCH, NEVER_US, BranchInfo, FiguresInfo, ReplicaInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
 
 routes = Routes("cluster")
@@ -84,6 +85,12 @@ def show_branch(ask: Ask, branch: str) -> Reply:
     return Reply(_branch_json(found))
 
 
+@routes.add("GET", "/v1/replicas", act=SEE, answers=[Answer(200, "All replicas, by name.", ReplicasShown)])
+def list_replicas(ask: Ask) -> Reply:
+    """The replicas, as they last told the coordinator: what they have, and how far behind they were."""
+    return Reply({"replicas": [_replica_json(info) for info in ask.bank.replicas()]})
+
+
 @routes.add(
     "GET", "/v1/in-doubt", act=SEE_BANK, answers=[Answer(200, "What is in doubt, the oldest first.", InDoubtsShown)]
 )
@@ -119,6 +126,12 @@ def _branches(ask: Ask) -> list[BranchInfo]:
 
 def _branch_json(info: BranchInfo) -> dict[str, Any]:
     return {"name": info.name, "currency": info.currency, "endpoint": info.endpoint, "up": info.up}
+
+
+def _replica_json(info: ReplicaInfo) -> dict[str, Any]:
+    lag_s = None if info.lag_us >= NEVER_US else info.lag_us / 1e6
+    at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_s}
+    return {"name": info.name, "branch": info.of, "endpoint": info.endpoint} | at
 
 
 def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> dict[str, Any]:

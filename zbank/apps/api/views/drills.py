@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from zbank.apps.api.access import DRILL
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
-from zbank.apps.api.given import PlayGiven, ToldQuery
+from zbank.apps.api.given import PlayGiven
 from zbank.apps.api.problems import Problem
+from zbank.apps.api.queries import ToldQuery
 from zbank.apps.api.shown_watch import DrillsShown, PlayShown
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from flask import Response
 from zbank.apps.api.access import SEE
 from zbank.apps.api.endpoint import Answer, Ask, Routes, encode_json
 from zbank.apps.api.feed import POLL_S, Sight, event_json, positions_from, told
-from zbank.apps.api.given import EventsQuery
 from zbank.apps.api.problems import MALFORMED, TOO_MANY, Problem, problem_of
+from zbank.apps.api.queries import EventsQuery
 from zbank.apps.api.shown_watch import EventShown
 from zbank.errors import ZbankError
 

@@ -8,8 +8,9 @@ from flask import Response
 
 from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import JSON, OPTIONAL, Answer, Ask, Reply, Routes, encode_json
-from zbank.apps.api.given import AccountGiven, CashGiven, MovementGiven, PairGiven, SimpleListQuery, SimpleTransferGiven
+from zbank.apps.api.given import AccountGiven, CashGiven, MovementGiven, PairGiven, SimpleTransferGiven
 from zbank.apps.api.paying import REFUSALS, SIMPLE_OUTCOMES, at_the_till, check_may_pay, pay
+from zbank.apps.api.queries import SimpleListQuery
 from zbank.apps.api.shown import AccountShown, AccountsShown
 from zbank.apps.api.views.accounts import check_owns
 from zbank.transport.views import AccountView

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from zbank.apps.api.access import CASH, PAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import REQUIRED, Answer, Ask, Reply, Routes
-from zbank.apps.api.given import KeyQuery, LegsGiven, MovementGiven, PairGiven, TransfersQuery
+from zbank.apps.api.given import LegsGiven, MovementGiven, PairGiven
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.paying import OUTCOMES, REFUSALS, at_the_till, check_may_pay, pay, problem_of_refusal
 from zbank.apps.api.problems import FORBIDDEN, Problem
+from zbank.apps.api.queries import KeyQuery, TransfersQuery
 from zbank.apps.api.shown import TransferDetailShown, TransferShown, TransfersShown
 from zbank.apps.api.views.accounts import check_owns
 from zbank.ids import id_from_key, parse_id
