@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from click.testing import CliRunner, Result
 from zbank.apps import branch as branch_app
 from zbank.apps import coordinator as coordinator_app
 from zbank.apps.branch import BranchSettings
-from zbank.apps.cli import main
+from zbank.apps.cli import main, serve
+from zbank.apps.cli.serve import NOBODY
 from zbank.apps.coordinator import CoordinatorSettings
 
 CLUSTER = """
@@ -122,9 +124,35 @@ def test_listening_everywhere_advertises_the_outward_address_and_says_so(started
     [settings] = started
     assert settings.bind == f"tcp://{host}:9100"
     assert "0.0.0.0" not in settings.endpoint
-    assert (
-        f"advertises {settings.endpoint}, this machine's outward address (--advertise says otherwise)" in result.stdout
-    )
+    assert f"advertises {settings.endpoint}, this machine's " in result.stdout
+    assert " (--advertise says otherwise)" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("routes", "advertised", "what"),
+    [
+        ({"10.0.0.1": "10.0.0.2"}, "10.0.0.2", "this machine's address towards 10.0.0.1"),
+        ({"10.0.0.1": "10.0.0.2", NOBODY: "192.168.1.2"}, "10.0.0.2", "this machine's address towards 10.0.0.1"),
+        ({"10.0.0.1": "127.0.0.1", NOBODY: "192.168.1.2"}, "192.168.1.2", "this machine's outward address"),
+        ({NOBODY: "192.168.1.2"}, "192.168.1.2", "this machine's outward address"),
+        ({}, socket.gethostname(), "this machine's name"),
+    ],
+    ids=["no router", "two networks", "on one machine", "no way to it yet", "no network"],
+)
+def test_a_branch_advertises_the_address_from_which_it_reaches_the_coordinator(
+    started: Started, monkeypatch: pytest.MonkeyPatch, routes: dict[str, str], advertised: str, what: str
+) -> None:
+    monkeypatch.setattr(serve, "_address_towards", lambda host: routes.get(host, ""))
+    result = run("branch", "--name", "Mumbai", "--host", "0.0.0.0", "--coordinator", "10.0.0.1")
+    assert started[0].endpoint == f"tcp://{advertised}:9100"
+    assert f"{what} (--advertise says otherwise)" in result.stdout
+
+
+def test_the_way_to_this_machine_itself_is_found_without_a_packet() -> None:
+    assert serve._address_towards("127.0.0.1") == "127.0.0.1"
+    assert serve._address_towards("::1") == ""
+    assert serve._address_towards("nobody.invalid") == ""
+    assert serve._address_towards("no..name") == ""
 
 
 def test_ipv6(started: Started) -> None:

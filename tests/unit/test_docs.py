@@ -67,8 +67,17 @@ def test_what_a_reader_types_would_be_taken(
         module = words[2].replace(".", "/")
         assert words[2] == "apsw" or any((ROOT / f"{module}{end}").exists() for end in (".py", "/__main__.py")), place
     else:
-        known = {"git", "cd", ".", "python3", ".venv/bin/pip", "export"}
+        known = {"git", "cd", ".", "python3", ".venv/bin/pip", "export", "ssh", "scp", "rm", "sudo"}
         assert words[0] in known, f"{place}: {words[0]} is typed nowhere else: check it and add it here"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_installs_is_enough_for_what_it_tells(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for extra in ("rest", "dashboard"):
+        if f"zbank {extra}" in text:
+            installed = re.findall(r"pip install '?\.(?:\[([a-z,]+)\])?'?$", text, re.MULTILINE)
+            assert all(extra in found.split(",") for found in installed), f"{page.name}: zbank {extra} needs [{extra}]"
 
 
 def find_command(words: list[str]) -> tuple[click.Command | None, list[str]]:

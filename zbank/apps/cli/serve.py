@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ DEFAULT_CURRENCY = "INR"
 DEFAULT_HOST = "127.0.0.1"
 COORDINATOR_PORT = 9000
 BRANCH_PORT = 9100
+NOBODY = "192.0.2.1"  #: RFC 5737: an address of documentation; the way to it is the way out
 LISTEN_EVERYWHERE = ("0.0.0.0", "*", "::", "[::]")
 
 _port = click.IntRange(1, 65535)
@@ -70,15 +72,14 @@ def branch(
         )
     else:
         _check_branch_flags(name, flags)
-        bind, endpoint = _addresses(flags, BRANCH_PORT)
+        coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
+        bind, endpoint = _addresses(flags, BRANCH_PORT, towards=coordinator)
         settings = BranchSettings(
             name=name,
             cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
             endpoint=endpoint,
             bind=bind,
-            coordinators=(
-                checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT),
-            ),
+            coordinators=(coordinator,),
             currency=str(flags["currency"] or DEFAULT_CURRENCY),
             data=Path(data) if data else Path("data") / name,
             peers={},
@@ -219,8 +220,9 @@ def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
         raise click.UsageError(f"--name: {name!r} is the coordinator's: choose another one")
 
 
-def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[str, str]:
-    """(what to listen on, what to advertise); says the latter, and where it comes from when it was not given."""
+def _addresses(flags: dict[str, str | int | None], default_port: int, towards: str = "") -> tuple[str, str]:
+    """(what to listen on, what to advertise); says the latter, and where it comes from when it was not given. `towards`: the
+    endpoint of somebody who has to reach it."""
     from zbank.config import parse_endpoint, url_host
 
     host = url_host(str(flags["host"] or DEFAULT_HOST))
@@ -233,21 +235,34 @@ def _addresses(flags: dict[str, str | int | None], default_port: int) -> tuple[s
         endpoint = checked_endpoint(str(flags["advertise"]), "--advertise", port)
         click.echo(f"advertises {endpoint}, listens on {bind}")
     elif host in LISTEN_EVERYWHERE:
-        endpoint = f"tcp://{_outward_address()}:{port}"
-        click.echo(
-            f"advertises {endpoint}, this machine's outward address (--advertise says otherwise), listens on {bind}"
-        )
+        address, what = _own_address(parse_endpoint(towards).host if towards else "")
+        endpoint = f"tcp://{address}:{port}"
+        click.echo(f"advertises {endpoint}, {what} (--advertise says otherwise), listens on {bind}")
     else:
         endpoint = bind
         click.echo(f"advertises {endpoint}")
     return bind, endpoint
 
 
-def _outward_address() -> str:
-    """This machine's address on the way out. No packet is sent: connecting a UDP socket only asks the routing table."""
+def _own_address(towards: str) -> tuple[str, str]:
+    """An address of this machine at which others find it, and which one that is, in words.
+
+    The best is the one from which it reaches `towards` itself: it is right with several networks and VPNs, and where there is
+    no router at all.
+    """
+    address = _address_towards(towards) if towards else ""
+    if address and not ipaddress.ip_address(address).is_loopback:
+        return address, f"this machine's address towards {towards}"
+    address = _address_towards(NOBODY)
+    return (address, "this machine's outward address") if address else (socket.gethostname(), "this machine's name")
+
+
+def _address_towards(host: str) -> str:
+    """This machine's address on the way to another; "" = there is no way, or none by IPv4. No packet is sent: connecting a UDP
+    socket only asks the routing table."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address of documentation, nobody's
+            probe.connect((host, 9))
             return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
+        except (OSError, UnicodeError):  # a name that cannot be one, too
+            return ""
