@@ -78,6 +78,12 @@ class FenceLost(StoreError):
     code = "fence_lost"
 
 
+class Superseded(ZbankError):
+    """A replica took this branch's place: what this process wrote after that is void."""
+
+    code = "superseded"
+
+
 class ForeignStore(StoreError):
     """The file belongs to another actor, cluster or program, or to a newer version."""
 

@@ -13,7 +13,8 @@ from tests.simulation.planted import bug, dispatch, replace
 from zbank.clock import Now
 from zbank.errors import StorageFull
 from zbank.protocol import branch_state, coordinator_state, needs, outcomes, participant, votes
-from zbank.protocol.branch_state import BranchMeta, BranchState
+from zbank.protocol.branch_meta import BranchMeta
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState

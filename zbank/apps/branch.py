@@ -14,7 +14,8 @@ from zbank.clock import Clock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.domain.money import currency as currency_of
 from zbank.ids import id_from_key
-from zbank.protocol.branch_state import BranchState, CoordinatorMark
+from zbank.protocol.branch_meta import CoordinatorMark
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Machine, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -51,6 +52,7 @@ class BranchSettings(NamedTuple):
     preload: bool  #: open the demo accounts in an empty branch
     drills: bool = False  #: with the gates of `zbank drill`
     keys: Path | None = None  #: folder of the keys; None = the bank has none
+    file: str = ""  #: name of its data file; "" = the branch's
 
     @property
     def identity(self) -> Identity:
@@ -59,7 +61,7 @@ class BranchSettings(NamedTuple):
 
 
 def run(settings: BranchSettings) -> int:
-    """Serve until SIGTERM or SIGINT; gives the exit code."""
+    """Serve until SIGTERM or SIGINT; gives the exit code. Raises Superseded when a replica has taken this branch's place."""
     return serve(
         settings.data,
         settings.identity,
@@ -67,6 +69,7 @@ def run(settings: BranchSettings) -> int:
         partial(wire, settings),
         drills=settings.drills,
         keys_folder=settings.keys,
+        file=settings.file,
     )
 
 
@@ -78,6 +81,8 @@ def wire(
     Raises CorruptStore for books that do not sum to zero, and what the store raises.
     """
     store.check_sums()
+    port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+    endpoint = f"{settings.endpoint.rpartition(':')[0]}:{port}" if settings.endpoint.endswith(":0") else settings.endpoint
     state = BranchState(settings.name, settings.currency)
 
     def build(_thrown_away: Machine | None) -> Machine:
@@ -85,11 +90,11 @@ def wire(
         state = BranchState(settings.name, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
-        return Participant(state, (CASH, CLEARING))
+        return Participant(state, (CASH, CLEARING), len(settings.coordinators))
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-        info = BranchInfo(settings.name, settings.endpoint, settings.currency, store.instance, store.epoch, up=True)
+        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, up=True)
         return Register(info, mark.epoch, mark.number)
 
     def connect(peer: str, endpoint: str) -> Link:

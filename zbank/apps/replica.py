@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import zmq
 
+from zbank.apps.former import open_tail
 from zbank.apps.serving import World, serve, welcome
 from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.protocol.branch_state import BranchState
@@ -18,6 +19,7 @@ from zbank.protocol.replica import Follower
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 from zbank.transport.feed import Subscriber
+from zbank.transport.keys import secrets_in
 from zbank.transport.links import Link
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
@@ -37,6 +39,7 @@ class ReplicaSettings(NamedTuple):
     data: Path  #: directory of the data file `<name>.db`
     branches: Mapping[str, str]  #: endpoints of branches, as far as the config names them
     keys: Path | None = None  #: folder of the keys; None = the bank has none
+    former: Path | None = None  #: data file of the branch that this process was before a replica took its place
 
     @property
     def identity(self) -> Identity:
@@ -45,14 +48,15 @@ class ReplicaSettings(NamedTuple):
 
 
 def run(settings: ReplicaSettings) -> int:
-    """Serve until SIGTERM or SIGINT; gives the exit code."""
+    """Serve until SIGTERM or SIGINT; gives the exit code. Raises TakesOver when this replica is promoted."""
     return serve(
         settings.data,
         settings.identity,
         settings.bind,
         partial(wire, settings),
         keys_folder=settings.keys,
-        name=settings.name,
+        file=settings.name,
+        key=settings.name,
     )
 
 
@@ -69,7 +73,8 @@ def wire(
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
         before = thrown_away if isinstance(thrown_away, Follower) else None
-        return Follower(settings.name, endpoint, store.instance, state, store.chain, before)
+        can_lead = settings.keys is None or settings.of in secrets_in(settings.keys)
+        return Follower(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=can_lead)
 
     def register(_coordinator: str) -> RegisterReplica:
         assert isinstance(engine.machine, Follower)
@@ -80,6 +85,9 @@ def wire(
 
     dialer = Dialer(world.context, world.keys, may_wait=False)
     engine = world.engine(store, build, world.clock)
+    if settings.former is not None:
+        tail = open_tail(settings.former, Identity(settings.cluster, BRANCH, settings.of), store)
+        engine.publish = None if tail is None else tail.look
     hello = Hello(PROTOCOL_VERSION, settings.cluster, REPLICA, settings.name)
     greeting = partial(welcome, store, settings.currency, settings.coordinators[0], settings.name)
     loop = ActorLoop(

@@ -15,9 +15,10 @@ import zmq
 
 from zbank.clock import Clock
 from zbank.config import data_file, parse_endpoint
-from zbank.errors import CorruptStore, FenceLost, ForeignStore, InvalidConfig, StoreError, ZbankError
+from zbank.errors import CorruptStore, FenceLost, ForeignStore, InvalidConfig, StoreError, Superseded, ZbankError
 from zbank.ids import new_id
 from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
+from zbank.protocol.replica import TakesOver
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.door import Door, DoorFailed
 from zbank.transport.engine import Engine
@@ -80,21 +81,23 @@ def serve(
     *,
     drills: bool = False,
     keys_folder: Path | None = None,
-    name: str = "",
+    file: str = "",
+    key: str = "",
 ) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
 
     With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone. So it must without keys.
-    `name` is of its key and its file, where they are not named as whose data it is: a replica's.
+    `file` and `key` are the names of its data file and its key, where they are not that of whose data it is: a replica's.
+    Raises TakesOver and Superseded: this process is to go on as something else, and its store is closed.
     """
-    name = name or identity.name
+    path = data_file(data, file or identity.name)
     os.umask(0o077)  # what it keeps is for its owner's eyes alone
     _allow_connections()
     try:
         if drills and keys_folder is not None:
             raise CannotDrill(f"{identity} has keys, and drills are played without: leave --drills out, or unset ZBANK_KEYS")
         engine_type = _drill_engine(bind, identity, data) if drills else Engine
-        keys = _keys_of(keys_folder, identity, bind, name)
+        keys = _keys_of(keys_folder, identity, bind, key or identity.name)
         with ExitStack() as stack:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
             router = _listen(context, bind, identity, keys)
@@ -103,13 +106,17 @@ def serve(
             stack.callback(router.close)
             world = World(Clock(), context, engine_type, keys, door)
             _try_the_lock(world, router.getsockopt_string(zmq.LAST_ENDPOINT), str(identity))
-            store = JournalStore.open(data_file(data, name), identity, new_id())
-            _close_to_others(data_file(data, name))
-            engine, loop = wire(world, store, router)
-            stack.callback(loop.close)
-            how = "by keys" if keys is not None else "without keys, to this machine alone"
-            log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
-            loop.run()
+            store = JournalStore.open(path, identity, new_id())
+            _close_to_others(path)
+            try:
+                engine, loop = wire(world, store, router)
+                stack.callback(loop.close)
+                how = "by keys" if keys is not None else "without keys, to this machine alone"
+                log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
+                loop.run()
+            except (TakesOver, Superseded):
+                store.close()
+                raise
             engine.close()
         log.info("%s stopped", identity)
     except (ForeignStore, CorruptStore, FenceLost, CannotListen, CannotDrill, KeysNeeded, InvalidConfig) as error:

@@ -77,6 +77,15 @@ class Book:
                 return self._too_large(number)
         return None
 
+    def can_bear(self, number: str, amount_minor: int) -> bool:
+        """May this net amount be posted on an account that nobody asked before? A freeze holds back nothing decided."""
+        account = self.accounts.get(number)
+        if account is None or account.status == CLOSED:
+            return False
+        if amount_minor > 0:
+            return max(account.balance_minor, 0) + account.incoming_minor + amount_minor <= MAX_MINOR
+        return account.is_system or account.available_minor + amount_minor >= 0
+
     def hold(self, amounts: Mapping[str, int]) -> None:
         """Promise net amounts that passed `check`: debits are held, credits counted (PROTOCOL P4)."""
         for number, amount_minor in amounts.items():

@@ -14,6 +14,7 @@ TOKEN_MADE = "token_made"
 TOKEN_REVOKED = "token_revoked"
 KEY_LISTED = "key_listed"
 KEY_ENDED = "key_ended"
+BRANCH_PROMOTED = "branch_promoted"
 
 
 class GetActs(Message, frozen=True, tag="acts?"):
@@ -27,9 +28,9 @@ class ActInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
 
     seq: Count  #: of its row in the journal
     at_us: Count
-    act: Name  #: TOKEN_MADE, TOKEN_REVOKED, KEY_LISTED or KEY_ENDED
+    act: Name  #: TOKEN_MADE, TOKEN_REVOKED, KEY_LISTED, KEY_ENDED or BRANCH_PROMOTED
     by: Name  #: who did it, as far as that is known; a key is listed by whoever may write the file
-    about: Text  #: whose token or key, and which
+    about: Text  #: whose token or key, and which; which replica of which branch
 
 
 class ActsPage(Message, frozen=True, tag="acts"):

@@ -1,4 +1,4 @@
-"""Acts of those in charge, at the coordinator: tokens made and revoked, keys listed and ended. Its journal has all of them.
+"""Acts of those in charge, at the coordinator: tokens, keys, promotions. Its journal has all of them.
 
 The latest stand in memory, to be asked for. A key is listed or ended in a file; the coordinator notes it when it sees it.
 """
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from zbank.protocol.act_messages import (
+    BRANCH_PROMOTED,
     KEY_ENDED,
     KEY_LISTED,
     MAX_ACTS,
@@ -18,7 +19,7 @@ from zbank.protocol.act_messages import (
     ActsPage,
     GetActs,
 )
-from zbank.protocol.records import KeysChanged, NotedKey, Record, TokenMade, TokenRevoked
+from zbank.protocol.records import BranchPromoted, KeysChanged, NotedKey, Record, TokenMade, TokenRevoked
 
 
 class ActBook:
@@ -37,6 +38,10 @@ class ActBook:
     def token_revoked(self, record: TokenRevoked, holder: str, seq: int, at_us: int) -> None:
         """Fold the end of a token."""
         self._add(seq, at_us, TOKEN_REVOKED, record.caller, f"token {_shown(record.id)} of {holder}")
+
+    def branch_promoted(self, record: BranchPromoted, seq: int, at_us: int) -> None:
+        """Fold a promotion."""
+        self._add(seq, at_us, BRANCH_PROMOTED, record.caller, f"replica {record.replica} is branch {record.name} now")
 
     def keys_changed(self, record: KeysChanged, seq: int, at_us: int) -> None:
         """Fold what was seen in the list of keys."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from zbank.domain.account import OPEN, Account
 from zbank.domain.book import Book, Movement, branch_movements, net
-from zbank.domain.legs import CLEARING, SYSTEM_NUMBERS
+from zbank.domain.legs import CLEARING, SUSPENSE, SYSTEM_NUMBERS
 from zbank.errors import CorruptStore, ForeignStore
+from zbank.protocol.branch_meta import BranchMeta, CoordinatorMark, PreparedTxn, Promotion
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
 from zbank.protocol.messages import ABORTED, COMMITTED, Txn
@@ -24,7 +24,10 @@ from zbank.protocol.records import (
     CoordinatorSeen,
     Executed,
     Prepared,
+    Promoted,
+    Reconciled,
     Record,
+    Redelivered,
     Refused,
     Started,
 )
@@ -33,34 +36,6 @@ FIRST_NUMBER = 1001
 GIVEN_DIGITS = 17  #: numbers that a branch gives have at most so many; longer ones are of people's own choosing
 ACCOUNTS_IN_MEMORY = 50_000
 SETTLED_IN_MEMORY = 50_000
-
-
-class PreparedTxn(Struct, gc=False):
-    """A transfer this branch voted yes for and whose decision it does not know."""
-
-    id: bytes
-    txn: Txn
-    content: Content
-    movements: list[Movement]  #: of this branch, with the clearing one
-    amounts: dict[str, int]  #: their net by account: what is held
-    seq: int  #: of its Prepared row
-
-
-class CoordinatorMark(Struct, array_like=True):
-    """How far this branch has seen one coordinator (PROTOCOL P11)."""
-
-    epoch: int
-    number: int  #: highest commit number applied
-
-
-class BranchMeta(Struct):
-    """The small state of a branch, as it is posted."""
-
-    currency: str
-    number: int
-    next_number: int
-    account_count: int
-    coordinators: dict[str, CoordinatorMark]
 
 
 _encode_meta = msgspec.msgpack.Encoder().encode
@@ -83,6 +58,9 @@ class BranchState:
         self.customers_minor = 0  #: sum of all balances but the bank's own accounts
         self.total_minor = 0  #: sum of all balances: zero at every moment
         self.coordinators: dict[str, CoordinatorMark] = {}
+        self.promotion: Promotion | None = None  #: not None = serves nobody
+        self.suspense_minor = 0
+        self.system: set[str] = set()  #: the bank's own accounts that there are
         self.prepared: dict[bytes, PreparedTxn] = {}
         self.settled: dict[bytes, Settled] = {}
         self.tombstones: set[Txn] = set()
@@ -108,9 +86,12 @@ class BranchState:
         self.epoch = epoch
         self.at_us = at_us
         for account in system:
+            self.system.add(account.number)
             self.customers_minor -= account.balance_minor  # all balances sum to zero
             if account.number == CLEARING:
                 self.clearing_minor = account.balance_minor
+            elif account.number == SUSPENSE:
+                self.suspense_minor = account.balance_minor
         if not meta and not watermark:  # nothing was ever posted
             return
         kept = decode_meta(_META, meta)
@@ -119,6 +100,7 @@ class BranchState:
         self.next_number = kept.next_number
         self.account_count = kept.account_count
         self.coordinators = kept.coordinators
+        self.promotion = kept.promotion
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Prepared):
@@ -159,6 +141,8 @@ class BranchState:
         )
         self._changed.add(record.number)
         self.account_count += 1
+        if record.number in SYSTEM_NUMBERS:
+            self.system.add(record.number)
         if record.number.isdecimal() and len(record.number) <= GIVEN_DIGITS:
             self.next_number = max(self.next_number, int(record.number) + 1)
         if record.id:
@@ -188,20 +172,14 @@ class BranchState:
         self._see(record.txn.coordinator, record.txn.epoch, 0)
 
     def _committed(self, record: Committed) -> None:
-        txn = self._finish(record.id, record.txn)
-        self._post(txn.movements, txn.seq)
-        self.number = max(self.number, record.number)
-        self._see(record.txn.coordinator, 0, record.number)
-        content = txn.content
-        self._settle(
-            record.id,
-            content.digest,
-            content.caller,
-            COMMITTED,
-            txn=record.txn,
-            number=record.number,
-            source_seq=txn.seq,
-        )
+        held = self._finish(record.id, record.txn)
+        self._post(held.movements, held.seq)
+        self._commit_of(record.id, record.txn, record.number, held.content, held.seq)
+
+    def _commit_of(self, id: bytes, txn: Txn, number: int, content: Content, source_seq: int) -> None:
+        self.number = max(self.number, number)
+        self._see(txn.coordinator, 0, number)
+        self._settle(id, content.digest, content.caller, COMMITTED, txn=txn, number=number, source_seq=source_seq)
 
     def _aborted(self, record: Aborted) -> None:
         if record.txn not in self.tombstones:
@@ -228,6 +206,22 @@ class BranchState:
     def _coordinator_seen(self, record: CoordinatorSeen) -> None:
         self._see(record.name, record.epoch, 0)
 
+    def _promoted(self, record: Promoted) -> None:
+        self.promotion = Promotion(self.seq - 1, [])
+
+    def _redelivered(self, record: Redelivered) -> None:
+        held = self.prepared.get(record.id)
+        if held is not None:  # by this txn, or by one that was given up before it
+            self._finish(record.id, held.txn)
+        self._post(redelivered_movements(record, self.name), self.seq)
+        self._commit_of(record.id, record.txn, record.number, record.content, self.seq)
+
+    def _reconciled(self, record: Reconciled) -> None:
+        assert self.promotion is not None
+        self.promotion.reconciled.append(record.coordinator)
+        if record.is_last:
+            self.promotion = None
+
     def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
         movements = branch_movements(record.content.legs, self.name)
         txn = PreparedTxn(
@@ -253,6 +247,8 @@ class BranchState:
             self._changed.add(number)
             if number == CLEARING:
                 self.clearing_minor = balance_minor
+            elif number == SUSPENSE:
+                self.suspense_minor = balance_minor
             elif number not in SYSTEM_NUMBERS:
                 self.customers_minor += amount_minor
 
@@ -308,6 +304,7 @@ class BranchState:
             next_number=self.next_number,
             account_count=self.account_count,
             coordinators=self.coordinators,
+            promotion=self.promotion,
         )
         return Posting(
             seq=self.seq,
@@ -353,4 +350,15 @@ _APPLY: dict[type[Record], Callable[[BranchState, Any], None]] = {
     Committed: BranchState._committed,
     Aborted: BranchState._aborted,
     CoordinatorSeen: BranchState._coordinator_seen,
+    Promoted: BranchState._promoted,
+    Redelivered: BranchState._redelivered,
+    Reconciled: BranchState._reconciled,
 }
+
+
+def redelivered_movements(record: Redelivered, branch: str) -> list[Movement]:
+    """What a redelivered commit moves at a branch: an account that cannot bear its leg leaves it to `suspense`."""
+    return [
+        (SUSPENSE if number in record.suspended else number, amount_minor)
+        for number, amount_minor in branch_movements(record.content.legs, branch)
+    ]

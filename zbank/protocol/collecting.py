@@ -218,6 +218,11 @@ class Collector:
             return self._abort_at_home(attempt, now)
         return None
 
+    def void(self, branch: str) -> None:
+        """This branch is another one now, which may lack the rows that its votes stood on: it is asked again (R2)."""
+        for attempt in self._attempts.values():
+            attempt.votes.pop(branch, None)
+
     def for_branch(self, branch: str, now: Now) -> list[Effect]:
         """What a branch that has come back is asked again."""
         effects: list[Effect] = []

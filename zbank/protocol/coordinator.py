@@ -56,6 +56,8 @@ from zbank.protocol.messages import (
     MakeToken,
     Outcome,
     Position,
+    Promote,
+    Promoting,
     Register,
     RegisterReplica,
     RevokeToken,
@@ -66,7 +68,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.outcomes import replay
-from zbank.protocol.records import Content, NotedKey, Record, Started
+from zbank.protocol.records import BranchPromoted, Content, NotedKey, Record, Started
 
 MAX_WAITERS = 100  #: for one transfer
 MAX_IN_FLIGHT = 20_000
@@ -125,7 +127,7 @@ class Coordinator(Machine):
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now."""
-        if isinstance(message, Transfer | MakeToken | RevokeToken):
+        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote):
             return (Effect(sender.address, n, fault),)
         return ()
 
@@ -244,6 +246,17 @@ class Coordinator(Machine):
             return _told(sender, n, Fault(code="malformed", detail=detail))
         return _told(sender, n, self.directory.replica(message, now))
 
+    def _promote(self, sender: Sender, n: int, message: Promote, now: Now) -> Step:
+        """An operator puts a replica in its branch's place: what stood on the branch's last rows is asked for again."""
+        if self.directory.behind:
+            return _told(sender, n, Fault(code="out_of_office", detail=self.directory.behind))
+        found = self.directory.promote(message, sender.caller, now)
+        if not isinstance(found, BranchPromoted):
+            return _told(sender, n, found)
+        self._collector.void(message.branch)
+        self._finisher.void(message.branch, self.state.open, now)
+        return Step(found, (Effect(sender.address, n, Promoting(self.directory.info_of(message.replica))),))
+
     # --- tokens ------------------------------------------------------------------------------------------------------
 
     def _make_token(self, sender: Sender, n: int, message: MakeToken, now: Now) -> Step:
@@ -327,6 +340,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     Inquiry: Coordinator._inquiry,
     Register: Coordinator._register,
     RegisterReplica: Coordinator._register_replica,
+    Promote: Coordinator._promote,
     MakeToken: Coordinator._make_token,
     RevokeToken: Coordinator._revoke_token,
     GetTokens: Coordinator._get_tokens,

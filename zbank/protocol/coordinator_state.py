@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct, field, msgpack
+from msgspec.structs import replace
 
 from zbank.domain.legs import DIGEST_BYTES
 from zbank.errors import CorruptStore
@@ -16,6 +17,7 @@ from zbank.protocol.fold import Posting, Row, Settled
 from zbank.protocol.messages import COMMITTED, Txn
 from zbank.protocol.records import (
     BranchJoined,
+    BranchPromoted,
     Content,
     Decided,
     Ended,
@@ -50,6 +52,8 @@ class CoordinatorMeta(Struct):
     token_version: int = 0
     acts: list[ActInfo] = field(default_factory=list)
     keys: list[NotedKey] = field(default_factory=list)
+    former: list[bytes] = field(default_factory=list)
+    promotions: dict[str, BranchPromoted] = field(default_factory=dict)
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -66,6 +70,8 @@ class CoordinatorState:
         self.at_us = 0
         self.number = 0  #: the highest commit number given (C1)
         self.branches: dict[str, BranchJoined] = {}
+        self.promotions: dict[str, BranchPromoted] = {}  #: by branch: its last one
+        self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -85,6 +91,8 @@ class CoordinatorState:
         self.branches = kept.branches
         self.tokens = TokenBook(kept.tokens, kept.token_version)
         self.acts = ActBook(kept.acts, kept.keys)
+        self.former = kept.former
+        self.promotions = kept.promotions
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -103,6 +111,13 @@ class CoordinatorState:
 
     def _branch_joined(self, record: BranchJoined) -> None:
         self.branches[record.name] = record
+
+    def _branch_promoted(self, record: BranchPromoted) -> None:
+        joined = self.branches[record.name]
+        self.branches[record.name] = replace(joined, endpoint=record.endpoint, instance=record.instance)
+        self.promotions[record.name] = record
+        self.former = [one for one in (*self.former, record.former_instance) if one != record.instance]
+        self.acts.branch_promoted(record, self.seq, self.at_us)
 
     def _decided(self, record: Decided) -> None:
         self.number = max(self.number, record.number)
@@ -181,6 +196,8 @@ class CoordinatorState:
             book.version,
             list(acts.acts),
             list(acts.keys.values()),
+            self.former,
+            self.promotions,
         )
 
     def posted(self) -> None:
@@ -204,6 +221,7 @@ class CoordinatorState:
 _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     Started: CoordinatorState._started,
     BranchJoined: CoordinatorState._branch_joined,
+    BranchPromoted: CoordinatorState._branch_promoted,
     Decided: CoordinatorState._decided,
     Ended: CoordinatorState._ended,
     TokenMade: CoordinatorState._token_made,

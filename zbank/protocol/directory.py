@@ -10,12 +10,24 @@ from zbank.clock import Now
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
-from zbank.protocol.messages import BranchInfo, Fault, Feed, Register, Registered, RegisterReplica, ReplicaInfo
-from zbank.protocol.records import BranchJoined
+from zbank.protocol.messages import (
+    BranchInfo,
+    Fault,
+    Feed,
+    Lead,
+    Promote,
+    Promoting,
+    Register,
+    Registered,
+    RegisterReplica,
+    ReplicaInfo,
+)
+from zbank.protocol.records import BranchJoined, BranchPromoted
 
 MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
+REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
 FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
 
@@ -65,6 +77,9 @@ class Directory:
         """Why this branch cannot join; None when it can."""
         info = message.info
         joined = self._state.branches.get(info.name)
+        if info.instance in self._state.former:
+            detail = f"a replica was promoted to be branch {info.name}: this process serves it no more"
+            return Fault(code="superseded", detail=detail)
         if joined is not None and joined.instance != info.instance:
             detail = (
                 f"branch {info.name} was here with other data (instance {joined.instance.hex()[-8:]}, "
@@ -100,12 +115,43 @@ class Directory:
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
-    def replica(self, message: RegisterReplica, now: Now) -> Registered:
+    def replica(self, message: RegisterReplica, now: Now) -> Registered | Lead:
         """A replica says where it stands."""
         info = message.info
+        joined = self._state.branches.get(info.of)
+        promotion = self._state.promotions.get(info.of)
+        if promotion is not None and joined is not None and joined.instance == info.instance:
+            self._replicas.pop(info.name, None)
+            return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
             self._replicas[info.name] = (info, now.mono_us)
         return self._registered(self._state.branches)
+
+    def info_of(self, replica: str) -> ReplicaInfo:
+        """What a replica that is known said of itself last."""
+        return self._replicas[replica][0]
+
+    def promote(self, message: Promote, caller: str, now: Now) -> BranchPromoted | Promoting | Fault:
+        """What to record so that a replica becomes its branch; Promoting when that was recorded before (R2, R3)."""
+        info, told_us = self._replicas.get(message.replica, (None, 0))
+        joined = self._state.branches.get(message.branch)
+        if joined is None:
+            return Fault(code="branch_not_found", detail=f"there is no branch {message.branch}; known are {self._known()}")
+        if info is None or info.of != message.branch or info.instance != message.instance:
+            detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
+            return Fault(code="replica_not_found", detail=detail)
+        if joined.instance == info.instance:
+            return Promoting(info)
+        if now.mono_us - told_us > REPLICA_SILENT_US:
+            return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
+        if not info.can_lead:
+            detail = f"replica {info.name} has no key of branch {info.of}: copy {info.of}.secret into its keys folder"
+            return Fault(code="cannot_lead", detail=detail)
+        if message.branch in self.up:
+            detail = f"branch {message.branch} is up: stop it first, so that it cannot go on beside its successor"
+            return Fault(code="branch_up", detail=detail)
+        epoch = max(self._epochs.pop(message.branch, 0), info.epoch) + 1
+        return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch)
 
     def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""

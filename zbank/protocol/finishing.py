@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
@@ -83,6 +83,18 @@ class Finisher:
             if finishing.request_us >= 0:
                 finishing.forced_us = mono_us - finishing.request_us
         self._unforced.clear()
+
+    def void(self, branch: str, decisions: Mapping[bytes, OpenDecision], now: Now) -> None:
+        """This branch is another one now, which may lack the rows that its acks stood on: they count no more (R2)."""
+        for finishing in self._open.values():
+            if branch in branches_of(finishing.decision.content.legs) and branch not in finishing.unacked:
+                finishing.unacked = sorted([*finishing.unacked, branch])
+                finishing.acks = [ack for ack in finishing.acks if ack.branch != branch]
+        for ending in [one for one in self._endings if any(ack.branch == branch for ack in one.acks)]:
+            self._endings.remove(ending)
+            acks = [ack for ack in ending.acks if ack.branch != branch]
+            self.begin(decisions[ending.id], [], -1, now)
+            self._open[ending.id].unacked, self._open[ending.id].acks = [branch], acks
 
     def for_branch(self, branch: str) -> list[Effect]:
         """Every decision that this branch has not acked."""

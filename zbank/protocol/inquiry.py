@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from zbank.clock import Now
 from zbank.domain.legs import branches_of
-from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.branch_meta import PreparedTxn
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import COMMITTED, Abort, AnyMessage, Commit, InDoubt, Inquiry, StillPending, Txn
 from zbank.protocol.records import Aborted, Record

@@ -68,7 +68,14 @@ from zbank.protocol.replica_messages import (
     MAX_ROW_BYTES,
     MAX_ROWS,
     Feed,
+    GetDecisions,
     GetRows,
+    Lead,
+    Look,
+    Promote,
+    Promoting,
+    Redeliver,
+    Redelivering,
     RegisterReplica,
     RowInfo,
     Rows,
@@ -138,6 +145,7 @@ Request = (
     | MakeToken
     | RevokeToken
     | GetTokens
+    | Promote
 )
 Read = ListAccounts | GetEntries | GetTransfer | ListTransfers  # served from the posted tables, after the turn's force
 Answer = (
@@ -159,6 +167,7 @@ Answer = (
     | TokensPage
     | ActsPage
     | Standing
+    | Promoting
 )
 Peer = (
     Register
@@ -176,6 +185,10 @@ Peer = (
     | GetRows
     | Rows
     | RegisterReplica
+    | Lead
+    | GetDecisions
+    | Redeliver
+    | Redelivering
 )
 AnyMessage = Request | Answer | Peer
 Envelope = tuple[int, AnyMessage]
@@ -241,6 +254,7 @@ __all__ = [
     "Forward",
     "GetAccount",
     "GetActs",
+    "GetDecisions",
     "GetDirectory",
     "GetEntries",
     "GetEvents",
@@ -255,8 +269,10 @@ __all__ = [
     "InquireNow",
     "Inquired",
     "Inquiry",
+    "Lead",
     "ListAccounts",
     "ListTransfers",
+    "Look",
     "MakeToken",
     "Message",
     "OpenAccount",
@@ -268,7 +284,11 @@ __all__ = [
     "Place",
     "Position",
     "Prepare",
+    "Promote",
+    "Promoting",
     "Read",
+    "Redeliver",
+    "Redelivering",
     "Register",
     "RegisterReplica",
     "Registered",

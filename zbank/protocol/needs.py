@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zbank.domain.book import branch_movements
-from zbank.protocol.branch_state import BranchState
+from zbank.domain.legs import SUSPENSE
+from zbank.protocol.branch_state import BranchState, redelivered_movements
 from zbank.protocol.machine import Wanted
 from zbank.protocol.messages import (
     COMMITTED,
@@ -20,9 +21,10 @@ from zbank.protocol.messages import (
     Inquiry,
     OpenAccount,
     Prepare,
+    Redeliver,
     Transfer,
 )
-from zbank.protocol.records import Aborted, AccountChanged, Committed, Executed, Prepared, Record
+from zbank.protocol.records import Aborted, AccountChanged, Committed, Executed, Prepared, Record, Redelivered
 
 
 def want(state: BranchState, message: AnyMessage, wanted: Wanted) -> None:
@@ -41,6 +43,10 @@ def touched(state: BranchState, record: Record) -> list[str]:
             return [number for number, _ in state.prepared[record.id].movements]
         case AccountChanged():
             return [record.number]
+        case Redelivered():
+            held = state.prepared.get(record.id)
+            given_up = [] if held is None else [number for number, _ in held.movements]
+            return [number for number, _ in redelivered_movements(record, state.name)] + given_up
     return []
 
 
@@ -92,6 +98,13 @@ def _account_request(state: BranchState, message: OpenAccount | ChangeAccount, w
         _accounts(state, [settled.detail], wanted)
 
 
+def _redeliver(state: BranchState, message: Redeliver, wanted: Wanted) -> None:
+    _id(state, message.id, wanted)
+    held = state.prepared.get(message.id)
+    given_up = [] if held is None else [number for number, _ in held.movements]
+    _accounts(state, [SUSPENSE, *(number for number, _ in branch_movements(message.legs, state.name)), *given_up], wanted)
+
+
 def _account(state: BranchState, message: GetAccount, wanted: Wanted) -> None:
     _accounts(state, [message.number], wanted)
 
@@ -107,4 +120,5 @@ _WANT: dict[type[AnyMessage], Callable[[BranchState, Any, Wanted], None]] = {
     OpenAccount: _account_request,
     ChangeAccount: _account_request,
     GetAccount: _account,
+    Redeliver: _redeliver,
 }

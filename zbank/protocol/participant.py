@@ -18,11 +18,13 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import branches_of, check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import SUSPENSE, branches_of, check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
 from zbank.protocol import accounts, inquiry, needs, votes
-from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.branch_meta import PreparedTxn
+from zbank.protocol.branch_state import BranchState
+from zbank.protocol.branch_status import branch_status
 from zbank.protocol.fold import Settled
 from zbank.protocol.inquiry import Inquirer
 from zbank.protocol.machine import (
@@ -65,6 +67,8 @@ from zbank.protocol.messages import (
     OpenAccount,
     Outcome,
     Prepare,
+    Redeliver,
+    Redelivering,
     Registered,
     StatusInfo,
     StillPending,
@@ -73,6 +77,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.outcomes import fits, next_row, outcome_of, replay
+from zbank.protocol.reconciling import Reconciler
 from zbank.protocol.records import (
     Aborted,
     AccountOpened,
@@ -94,11 +99,13 @@ class Participant(Machine):
 
     role: ClassVar[str] = BRANCH
 
-    def __init__(self, state: BranchState, system_accounts: Collection[str]) -> None:
+    def __init__(self, state: BranchState, system_accounts: Collection[str], coordinator_count: int = 1) -> None:
+        """`coordinator_count`: so many are configured; a promoted branch opens when all have told what they decided."""
         super().__init__(state)
         self.state = state
         self._system_accounts = system_accounts
         self._inquirer = Inquirer(state)
+        self._reconciler = Reconciler(state, coordinator_count)
 
     # --- what the turn needs ---------------------------------------------------------------------------------------
 
@@ -121,29 +128,32 @@ class Participant(Machine):
     # --- deciding --------------------------------------------------------------------------------------------------
 
     def start(self, version: str) -> list[Record]:
-        """Take office; a new branch opens its system accounts."""
-        records: list[Record] = [Started(version=version)]
-        if self.state.account_count == 0:
-            records += [
-                AccountOpened(
-                    id=b"",
-                    digest=b"",
-                    caller="",
-                    number=number,
-                    owner="",
-                    currency=self.state.book.currency_code,
-                    overdraft_limit_minor=0,
-                )
-                for number in self._system_accounts
-            ]
-        return records
+        """Take office; a new branch opens its system accounts, a promoted one `suspense` as well."""
+        wanted = [*self._system_accounts, *([SUSPENSE] if self.state.promotion is not None else [])]
+        code = self.state.book.currency_code
+        opened = [AccountOpened(b"", b"", "", number, "", code, 0) for number in wanted if number not in self.state.system]
+        return [Started(version=version), *opened]
 
     def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
         """What follows from a message."""
         decide = _DECIDE.get(type(message))
         if decide is None:
             return not_for_me(self.role, sender, n, message)
+        if self.state.promotion is not None:
+            put_off = self._put_off(sender, n, message)
+            if put_off is not None:
+                return put_off
         return decide(self, in_whose_name(sender, message), n, message, now)
+
+    def _put_off(self, sender: Sender, n: int, message: AnyMessage) -> Step | None:
+        """The answer to what has to wait until this branch is reconciled; None for what has not."""
+        if isinstance(message, Inquiry):  # a vote that this branch lacks may have been counted
+            return self._answer(sender, n, StillPending(message.txn, message.id))
+        if isinstance(message, Commit):
+            held = self.state.prepared.get(message.id)
+            return NOTHING if held is None or held.txn != message.txn else None  # it is told with its legs, too
+        declined = self.decline(sender, n, message, self._reconciler.fault)
+        return Step(None, declined) if declined else None
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""
@@ -333,44 +343,34 @@ class Participant(Machine):
         if message.coordinator != sender.caller:
             return NOTHING
         mark = self.state.coordinators.get(message.coordinator)
-        effects = self._inquirer.met(message.coordinator, message.epoch)
+        effects = self._inquirer.met(message.coordinator, message.epoch) + self._reconciler.met(message.coordinator, now)
         if mark is not None and mark.epoch >= message.epoch:
             return Step(None, effects)
         return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
+
+    def _redeliver(self, sender: Sender, n: int, message: Redeliver, now: Now) -> Step:
+        step, alarm = self._reconciler.redeliver(sender.caller, message)
+        if alarm:
+            self.alarms["mismatch"] = f"{alarm}: needs an operator"
+        return step
+
+    def _redelivering(self, sender: Sender, n: int, message: Redelivering, now: Now) -> Step:
+        return self._reconciler.redelivering(sender.caller, message, now)
 
     # --- time and peers --------------------------------------------------------------------------------------
 
     def tick(self, now: Now) -> Step:
         """Inquire about what is in doubt for too long (P8)."""
-        return Step(None, self._inquirer.due(now))
+        return Step(None, self._inquirer.due(now) + self._reconciler.due(now))
 
     def peer_down(self, name: str) -> None:
         """A coordinator is silent: others will be asked."""
         self._inquirer.lost(name)
+        self._reconciler.lost(name)
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this branch does."""
-        state = self.state
-        return StatusInfo(
-            role=BRANCH,
-            name=state.name,
-            cluster=about.cluster,
-            instance=about.instance,
-            epoch=state.epoch,
-            seq=state.seq,
-            number=state.number,
-            uptime_us=about.uptime_us,
-            accounts=state.account_count,
-            total_minor=state.total_minor,
-            clearing_minor=state.clearing_minor,
-            unposted=state.unposted,
-            in_flight=len(state.prepared),
-            in_doubt=self._inquirer.in_doubt(now),
-            journal_bytes=about.journal_bytes,
-            alarms=tuple(self.alarms.values()),
-            version=about.version,
-            customers_minor=state.customers_minor,
-        )
+        return branch_status(self.state, about, BRANCH, self.state.name, self.alarms.values(), self._inquirer.in_doubt(now))
 
 
 def _may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
@@ -393,5 +393,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], S
     ChangeAccount: Participant._change_account,
     GetAccount: Participant._get_account,
     Registered: Participant._registered,
+    Redeliver: Participant._redeliver,
+    Redelivering: Participant._redelivering,
     StillPending: lambda self, sender, n, message, now: NOTHING,
 }

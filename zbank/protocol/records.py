@@ -111,6 +111,33 @@ class CoordinatorSeen(Record, frozen=True, tag="coordinator_seen"):
     epoch: int
 
 
+class Promoted(Record, frozen=True, tag="promoted"):
+    """A replica took the place of its branch here: what the branch wrote after the row before this one is void (R2).
+
+    From here on it is unreconciled, and serves nobody, until each coordinator has told what it decided.
+    """
+
+    by: str  #: the operator
+    former_epoch: int  #: of the last row that was taken over
+
+
+class Redelivered(Record, frozen=True, tag="redelivered"):
+    """A commit told anew after a promotion: posted whatever the accounts say, for it was decided (R2)."""
+
+    id: bytes
+    txn: Txn
+    number: int  #: commit number
+    content: Content
+    suspended: tuple[str, ...] = ()  #: accounts here that cannot bear their leg: `suspense` does
+
+
+class Reconciled(Record, frozen=True, tag="reconciled"):
+    """This coordinator has told all that it decided."""
+
+    coordinator: str
+    is_last: bool  #: of all coordinators: the branch opens
+
+
 # --- coordinator ---
 
 
@@ -168,6 +195,18 @@ class Ended(Record, frozen=True, tag="ended"):
     endings: tuple[Ending, ...]
 
 
+class BranchPromoted(Record, frozen=True, tag="branch_promoted"):
+    """A replica is the branch from now on; its former store is not let in again (R2)."""
+
+    caller: str  #: the operator
+    name: str  #: of the branch
+    replica: str
+    endpoint: str
+    instance: bytes  #: of the replica's store
+    former_instance: bytes
+    epoch: int  #: the new branch's is this one or higher
+
+
 class TokenMade(Record, frozen=True, tag="token_made"):
     """Who holds the secret of this digest may act through the REST bridge."""
 
@@ -205,6 +244,9 @@ class KeysChanged(Record, frozen=True, tag="keys_changed"):
 
 BranchRecord = (
     Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
+    | Promoted | Redelivered | Reconciled
 )
-CoordinatorRecord = Started | BranchJoined | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
+CoordinatorRecord = (
+    Started | BranchJoined | BranchPromoted | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
+)
 AnyRecord = BranchRecord | CoordinatorRecord

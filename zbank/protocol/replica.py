@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 
 from zbank.clock import Now
 from zbank.domain.account import Account
-from zbank.errors import CorruptStore
+from zbank.errors import CorruptStore, ZbankError
 from zbank.protocol import accounts, needs
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.branch_status import branch_status
 from zbank.protocol.codec import chain_value, decode_record
 from zbank.protocol.fold import Row, Settled
 from zbank.protocol.machine import NOTHING, About, Effect, Machine, Sender, Step, Taken, Wanted
@@ -33,6 +34,7 @@ from zbank.protocol.messages import (
     Fault,
     GetAccount,
     GetRows,
+    Lead,
     Registered,
     RegisterReplica,
     ReplicaInfo,
@@ -53,20 +55,41 @@ MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for 
 SILENT_ALARM_US = 10_000_000
 
 
+class TakesOver(ZbankError):
+    """Not an error: this replica's process is to go on as the branch."""
+
+    code = "takes_over"
+
+    def __init__(self, epoch: int, by: str, detail: str) -> None:
+        super().__init__(detail)
+        self.epoch = epoch  #: of the new office, at the least
+        self.by = by  #: the operator
+
+
 class Follower(Machine):
     """The state machine of a replica."""
 
     role: ClassVar[str] = REPLICA
 
     def __init__(
-        self, name: str, endpoint: str, instance: bytes, state: BranchState, chain: bytes, before: Follower | None = None
+        self,
+        name: str,
+        endpoint: str,
+        instance: bytes,
+        state: BranchState,
+        chain: bytes,
+        before: Follower | None = None,
+        *,
+        can_lead: bool = True,
     ) -> None:
-        """`chain` is the value of the last row in the store. `before` is the machine that was thrown away (T2)."""
+        """`chain` is the value of the last row in the store. `before` is the machine that was thrown away (T2). `can_lead`: it
+        has what it needs to take its branch's place."""
         super().__init__(state)
         self.state = state
         self._name = name
         self._endpoint = endpoint
         self._instance = instance
+        self._can_lead = can_lead
         self._chain = chain  #: of the last row taken
         self._heard: list[Taken] = []
         self._has_gap = False
@@ -115,6 +138,10 @@ class Follower(Machine):
 
     def _get_account(self, sender: Sender, n: int, message: GetAccount, now: Now) -> Step:
         return Step(None, (Effect(sender.address, n, accounts.get_account(self.state, message)),))
+
+    def _lead(self, sender: Sender, n: int, message: Lead, now: Now) -> Step:
+        """An operator wants this replica to be the branch (R2). It takes no row from here on."""
+        raise TakesOver(message.epoch, message.by, f"{self._name} takes the place of branch {self.state.name}")
 
     def _registered(self, sender: Sender, n: int, message: Registered, now: Now) -> Step:
         self._coordinators[sender.caller] = None
@@ -243,32 +270,12 @@ class Follower(Machine):
         """Where this replica stands, for the directory."""
         at = self.standing(now)
         return ReplicaInfo(
-            self._name, self.state.name, self._endpoint, self._instance, at.epoch, at.seq, at.behind, at.lag_us
+            self._name, self.state.name, self._endpoint, self._instance, at.epoch, at.seq, at.behind, at.lag_us, self._can_lead
         )
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this replica does."""
-        state = self.state
-        return StatusInfo(
-            role=REPLICA,
-            name=self._name,
-            cluster=about.cluster,
-            instance=about.instance,
-            epoch=state.epoch,
-            seq=state.seq,
-            number=state.number,
-            uptime_us=about.uptime_us,
-            accounts=state.account_count,
-            total_minor=state.total_minor,
-            clearing_minor=state.clearing_minor,
-            unposted=state.unposted,
-            in_flight=len(state.prepared),
-            in_doubt=(),
-            journal_bytes=about.journal_bytes,
-            alarms=tuple(self.alarms.values()),
-            version=about.version,
-            customers_minor=state.customers_minor,
-        )
+        return branch_status(self.state, about, REPLICA, self._name, self.alarms.values())
 
 
 def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:
@@ -285,5 +292,6 @@ def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:
 _DECIDE: dict[type[AnyMessage], Callable[[Follower, Sender, int, Any, Now], Step]] = {
     Rows: Follower._rows,
     Registered: Follower._registered,
+    Lead: Follower._lead,
     GetAccount: Follower._get_account,
 }

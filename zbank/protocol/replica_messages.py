@@ -11,7 +11,23 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from zbank.protocol.wire import Count, Endpoint, Id, Message, Name, ReplicaInfo
+from zbank.domain.legs import BranchName
+from zbank.protocol.wire import (
+    FAR_US,
+    CommitNumber,
+    Count,
+    CurrencyCode,
+    Date,
+    Digest,
+    Endpoint,
+    Id,
+    Legs,
+    Memo,
+    Message,
+    Name,
+    ReplicaInfo,
+    Txn,
+)
 
 MAX_ROWS = 1_000  #: in one answer
 MAX_ROW_BYTES = 64 * 1024  #: of one record; a transfer with 256 legs takes a third of it
@@ -50,6 +66,67 @@ class RegisterReplica(Message, frozen=True, tag="replica"):
     """Replica to coordinator, again and again: here I am, and so far I have come. Answered by Registered."""
 
     info: ReplicaInfo
+
+
+class Promote(Message, frozen=True, tag="promote"):
+    """Operator to coordinator: let this replica take the place of its branch. Answered by Promoting or Fault."""
+
+    branch: BranchName
+    replica: Name
+    instance: Id  #: of the replica's store, as the operator saw it
+
+
+class Promoting(Message, frozen=True, tag="promoting"):
+    """It is recorded: the replica takes over as soon as it hears of it."""
+
+    info: ReplicaInfo
+
+
+class Lead(Message, frozen=True, tag="lead"):
+    """Coordinator to a replica, in place of Registered: you are the branch now."""
+
+    epoch: Count  #: at the least
+    by: Name  #: the operator
+
+
+class Look(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """How far a coordinator's journal was looked through, backwards."""
+
+    before: Count = FAR_US  #: the rows before this one are to come
+    votes: Count = 0  #: decisions seen whose vote the branch has
+    acks: Count = 0  #: endings seen whose ack the branch has
+
+
+class GetDecisions(Message, frozen=True, tag="decisions?"):
+    """A promoted branch to a coordinator: what was decided of which I lack the vote, or the commit?
+
+    Answered by some Redeliver, in no order that matters, and then Redelivering.
+    """
+
+    branch: BranchName
+    seq: Count  #: the last row that it has of its former self
+    look: Look
+
+
+class Redeliver(Message, frozen=True, tag="redeliver"):
+    """A commit, with all that it says."""
+
+    txn: Txn
+    id: Id
+    number: CommitNumber
+    legs: Legs
+    currency: CurrencyCode
+    memo: Memo
+    effective_on: Date
+    digest: Digest
+    caller: Name
+
+
+class Redelivering(Message, frozen=True, tag="redelivering"):
+    """How many of the commits asked for came before this, and whether that was all."""
+
+    count: Count
+    look: Look | None  #: to go on with; None = that was all
 
 
 class Standing(Message, frozen=True, tag="standing"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from zbank.domain.legs import DIGEST_BYTES, check_legs
 from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol.branch_meta import PreparedTxn
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.fold import Settled
 from zbank.protocol.messages import CONFLICT, KNOWN, OCCUPIED, Prepare, Vote
 from zbank.protocol.outcomes import fits, outcome_of

@@ -92,6 +92,7 @@ class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     seq: Count  #: its last row
     behind: Count  #: rows that its branch is known to have more
     lag_us: Count  #: it has everything that its branch had so long ago
+    can_lead: bool = True  #: it has the branch's key, so that it can take its place
 
 
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -22,7 +22,17 @@ from zbank.protocol.messages import (
     GetEvents,
 )
 from zbank.protocol.messages import REFUSED as REFUSED_VOTE
-from zbank.protocol.records import Aborted, Committed, Content, Decided, Executed, Prepared, Record, Refused
+from zbank.protocol.records import (
+    Aborted,
+    Committed,
+    Content,
+    Decided,
+    Executed,
+    Prepared,
+    Record,
+    Redelivered,
+    Refused,
+)
 from zbank.storage.sqlite import JournalStore
 
 PAGE_BYTES = 900_000  #: of events in one answer, which has to fit a frame
@@ -85,6 +95,10 @@ def _committed(row: Row, record: Committed, name: str) -> list[Event]:
     return [_event(row, APPLIED, record.id, txn=record.txn, number=record.number)]
 
 
+def _redelivered(row: Row, record: Redelivered, name: str) -> list[Event]:
+    return [_event(row, APPLIED, record.id, record.content, txn=record.txn, number=record.number)]
+
+
 def _aborted(row: Row, record: Aborted, name: str) -> list[Event]:
     kind = RELEASED if record.refusal is None else ABORTED
     return [_event(row, kind, record.id, txn=record.txn, refusal=record.refusal)]
@@ -99,6 +113,7 @@ _TELL: dict[type[Record], Callable[[Row, Any, str], list[Event]]] = {
     Refused: _refused,
     Prepared: _prepared,
     Committed: _committed,
+    Redelivered: _redelivered,
     Aborted: _aborted,
     Decided: _decided,
 }

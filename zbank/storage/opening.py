@@ -82,6 +82,21 @@ def open_database(path: Path, identity: Identity, new_instance: bytes, vfs: str)
         raise StoreError(f"{path} cannot be opened: {error}") from error
 
 
+def role_of(path: Path) -> str:
+    """Whose role's store a file is; "" when there is none, or none that can be read: opening it tells why."""
+    if not path.exists():
+        return ""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            found = connection.execute("SELECT role FROM actor").fetchall()
+        finally:
+            close_untouched(connection)
+    except apsw.Error:
+        return ""
+    return str(found[0][0]) if len(found) == 1 else ""
+
+
 def close_untouched(connection: apsw.Connection) -> None:
     """Close without the usual last checkpoint: what is in the WAL stays there for the next start to judge."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

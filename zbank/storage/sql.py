@@ -32,6 +32,7 @@ POSITION = "SELECT epoch, seq, chain, (SELECT max(seq) FROM journal), (SELECT wa
 
 FENCE = "UPDATE actor SET epoch = ?, seq = ?, chain = ? WHERE name = ? AND epoch = ? AND seq = ?"
 APPEND = f"INSERT INTO journal ({_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+SET_ROLE = "UPDATE actor SET role = ?"
 SET_POSTED = "UPDATE posted SET watermark = ?, meta = ?"
 PUT_ACCOUNT = f"INSERT OR REPLACE INTO accounts ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ADD_ENTRY = "INSERT INTO entries (number, seq, leg, amount_minor, balance_minor, source_seq) VALUES (?, ?, ?, ?, ?, ?)"
@@ -85,7 +86,7 @@ TRANSFERS_BACKWARD = f"""
     LEFT JOIN ids AS i ON i.id = j.id AND i.seq = j.seq
     LEFT JOIN open_txns AS o ON o.id = j.id AND o.seq = j.seq
     JOIN journal AS s ON s.seq = ifnull(i.source_seq, o.seq)
-    WHERE j.seq >= ? AND j.seq < ? AND j.kind IN ('executed', 'refused', 'prepared', 'committed', 'aborted')
+    WHERE j.seq >= ? AND j.seq < ? AND j.kind IN ('executed', 'refused', 'prepared', 'committed', 'redelivered', 'aborted')
     ORDER BY j.seq DESC"""
 AT_US = "SELECT at_us FROM journal WHERE seq = ?"
 

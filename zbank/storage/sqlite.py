@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import apsw
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from zbank.domain.account import Account
 from zbank.errors import CorruptStore, FenceLost, StorageFull, StoreError
@@ -126,6 +126,12 @@ class JournalStore:
         """
         self._commit(self.epoch + 1, self.seq, self.chain, ())
         return self.epoch
+
+    def become_branch(self, row: Row) -> None:
+        """A replica's store is its branch's from this row on: both in one commit. Raises as `append` does."""
+        self._commit(row.epoch, row.seq, row.chain, ((sql.APPEND, (row,)), (sql.SET_ROLE, [("branch",)])))
+        self.at_us = row.at_us
+        self.identity = replace(self.identity, role="branch")
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write the rows in one commit and force it.

@@ -20,7 +20,7 @@ from zbank.protocol.messages import (
     TransferListed,
     TransfersPage,
 )
-from zbank.protocol.records import Content, Decided, Executed, Prepared, Refused
+from zbank.protocol.records import Content, Decided, Executed, Prepared, Redelivered, Refused
 from zbank.storage.cursors import cursor_past
 from zbank.storage.pages import Entry, Listed, Pages
 from zbank.storage.sqlite import JournalStore
@@ -46,7 +46,7 @@ def transfers_page(store: JournalStore, message: ListTransfers) -> TransfersPage
 def content_of(row: Row) -> Content | None:
     """What a journal row says of a transfer; None when it says nothing of one."""
     record = decode_record(row.body)
-    return record.content if isinstance(record, Executed | Prepared | Decided | Refused) else None
+    return record.content if isinstance(record, Executed | Prepared | Decided | Redelivered | Refused) else None
 
 
 def _of_journal(store: JournalStore, message: ListTransfers) -> TransfersPage:

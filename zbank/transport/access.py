@@ -31,6 +31,7 @@ from zbank.protocol.messages import (
     Forward,
     GetAccount,
     GetActs,
+    GetDecisions,
     GetDirectory,
     GetEntries,
     GetEvents,
@@ -42,6 +43,7 @@ from zbank.protocol.messages import (
     Hello,
     InquireNow,
     Inquiry,
+    Lead,
     ListAccounts,
     ListTransfers,
     MakeToken,
@@ -49,6 +51,9 @@ from zbank.protocol.messages import (
     Outcome,
     Position,
     Prepare,
+    Promote,
+    Redeliver,
+    Redelivering,
     Register,
     Registered,
     RegisterReplica,
@@ -104,6 +109,8 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     RevokeToken: (NOBODY, GRANT),
     GetRows: (REPLICAS, NOBODY),
     RegisterReplica: (NOBODY, REPLICAS),
+    Promote: (NOBODY, GRANT),
+    GetDecisions: (NOBODY, BRANCHES),
     Inquiry: (BRANCHES, BRANCHES),
     Register: (NOBODY, BRANCHES),
     Position: (NOBODY, BRANCHES),
@@ -141,7 +148,8 @@ _NEWS: Kinds = frozenset({Welcome, Fault, Beat})
 
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
-    COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending},
+    COORDINATOR: _NEWS
+    | {Registered, Lead, Forward, Prepare, Commit, Abort, StillPending, Redeliver, Redelivering},
     BRANCH: _NEWS | {Commit, Abort, StillPending, Rows},
 }
 
@@ -150,6 +158,8 @@ def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
     """Why this key may not send this very message, whose kind it may; "" = it may. `listener` is the branch asked."""
     if getattr(message, "caller", "") and key.role != BRIDGE:
         return f"{key.name} asks in its own name: only a {BRIDGE}'s key speaks for others"
+    if isinstance(message, GetDecisions) and message.branch != key.name:
+        return f"{key.name} asks for what concerns {message.branch}"
     if key.role != CLIENT:
         return ""
     if isinstance(message, GetAccount | GetEntries) and f"{listener}/{message.number}" not in key.accounts:

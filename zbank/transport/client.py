@@ -32,10 +32,13 @@ from zbank.protocol.messages import (
     ListAccounts,
     Opened,
     Outcome,
+    Promote,
+    Promoting,
     ReplicaInfo,
     StatusInfo,
 )
 from zbank.transport import client_input as given
+from zbank.transport.client_base import as_it_is
 from zbank.transport.client_input import Id
 from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
@@ -224,6 +227,23 @@ class Client(MoneyClient, WatchClient, TokenClient):
         self._io.check_may_wait()
         self._contact()
         return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().replicas)
+
+    def promote(self, branch: str, replica: ReplicaInfo) -> ReplicaInfo:
+        """Let a replica (one that `replicas` told of) take the place of its branch, which must be stopped: what the branch did
+        after the replica's last row is void. An operator's act, for good; the replica takes over within seconds.
+
+        Raises RemoteFault (`branch_up`, `replica_not_found`, `cannot_lead`); NoAnswer: ask again, it is safe.
+        """
+        message = Promote(check_branch_name(branch), replica.name, replica.instance)
+        request: AccountWrite[Promoting] = AccountWrite(
+            THE_COORDINATOR,
+            message,
+            self._timeout_us,
+            (Promoting,),
+            as_it_is,
+            lambda reason: NoAnswer(f"{reason}: it is not known whether {replica.name} is promoted; ask again"),
+        )
+        return self._io.call(request).info
 
     def currencies(self) -> dict[str, str]:
         """The currency of each branch, by name: what was heard last, for it never changes."""

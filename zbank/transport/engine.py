@@ -21,56 +21,38 @@ from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Taken, 
 from zbank.protocol.messages import (
     BRANCH,
     REPLICA,
-    AccountsPage,
     Ack,
     AnyMessage,
-    EntriesPage,
-    EventsPage,
     Fault,
-    GetAccount,
-    GetActs,
-    GetDirectory,
-    GetEntries,
+    GetDecisions,
     GetEvents,
     GetFigures,
     GetRows,
     GetStatus,
-    GetTokens,
-    GetTransfer,
-    ListAccounts,
-    ListTransfers,
     Position,
-    Read,
     Request,
-    Rows,
-    TransfersPage,
     Vote,
 )
 from zbank.protocol.records import NotedKey, Record
 from zbank.protocol.replica import Follower
+from zbank.storage.decisions import lost_decisions
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
-from zbank.storage.transfers import SCAN_ROWS
+from zbank.transport.looks import LOOKS, READS, AnyRead, ClientRead, rows_of
 
 POST_EVERY_ROWS = 4096
 POST_IDLE_ROWS = 512
 REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
 MAX_DRAIN_READ_ROWS = 20_000  #: read for clients between two drains; who asks for more is told `busy`
-ROWS_OF_ONE_READ = 10  #: what any read costs, in rows
 OVERLOADED = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
 NO_ROOM = Fault(
     code="storage_full",
     detail="the disk is full: not done, or not known; the same id may be sent again when there is room",
     retry_after_ms=1000,
 )
-
-LOOKS = (GetAccount, GetActs, GetDirectory, GetTokens)  # answered from memory, nothing is recorded
-READS = (ListAccounts, GetEntries, GetTransfer, ListTransfers, GetEvents, GetFigures, GetRows, GetStatus)  # after the force
-
-AnyRead = Read | GetEvents | GetFigures | GetRows | GetStatus
 
 _POSITIONED = (Vote, Ack)
 
@@ -294,13 +276,21 @@ class Engine:
         """Answer a turn's reads, as far as the rows go that may be read between two drains."""
         effects: list[Effect] = []
         for sender, n, message in reads:
-            may = self._rows_read < MAX_DRAIN_READ_ROWS or isinstance(message, GetRows)  # a replica asks one thing at a time
-            answer = self._answer(message, now) if may else OVERLOADED
-            self._rows_read += _rows_of(message, answer)
+            if isinstance(message, GetRows | GetDecisions):  # an actor asks one thing at a time
+                effects += [Effect(sender.address, n, one) for one in self._answers_to_actor(message)]
+                continue
+            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
+            self._rows_read += rows_of(message, answer)
             effects.append(Effect(sender.address, n, answer))
         return effects
 
-    def _answer(self, message: AnyRead, now: Now) -> AnyMessage:
+    def _answers_to_actor(self, message: GetRows | GetDecisions) -> Sequence[AnyMessage]:
+        if isinstance(message, GetRows):
+            return (rows_page(self._store, message),)
+        self.post()
+        return () if self.machine.fold.unposted else lost_decisions(self._store, message)  # it asks again
+
+    def _answer(self, message: ClientRead, now: Now) -> AnyMessage:
         """Answer a read after the force: from the posted tables, from the journal, or from what is counted."""
         if isinstance(message, GetStatus):
             return self.machine.status(self.about(now), now)
@@ -308,8 +298,6 @@ class Engine:
             return self.figures.info(self.machine.role, self._store.identity.name)
         if isinstance(message, GetEvents):
             return events_page(self._store, message)
-        if isinstance(message, GetRows):
-            return rows_page(self._store, message)
         self.post()
         if self.machine.fold.unposted:
             return NO_ROOM
@@ -358,22 +346,6 @@ class Engine:
             log.error("the disk is full: no new work is taken until there is room")
         self._room = False
         self.machine.alarms["storage_full"] = "the disk is full: no new work is taken until there is room"
-
-
-def _rows_of(message: AnyRead, answer: AnyMessage) -> int:
-    """What a read has cost, in rows."""
-    match answer:
-        case AccountsPage():
-            return ROWS_OF_ONE_READ + len(answer.accounts)
-        case EntriesPage():
-            return ROWS_OF_ONE_READ + len(answer.entries)
-        case EventsPage() if isinstance(message, GetEvents) and message.after >= 0:
-            return ROWS_OF_ONE_READ + max(0, answer.seq - message.after)
-        case TransfersPage():
-            return ROWS_OF_ONE_READ + SCAN_ROWS
-        case Rows():
-            return ROWS_OF_ONE_READ + len(answer.rows)
-    return ROWS_OF_ONE_READ
 
 
 def _apply_again(machine: Machine, taken: Sequence[Taken], store: JournalStore) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import zmq
 
 from zbank.domain.refusal import MAX_DETAIL_CHARS
-from zbank.errors import BadFrame, FenceLost
+from zbank.errors import BadFrame, FenceLost, Superseded
 from zbank.protocol.codec import decode_batch, encode_frames
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
@@ -144,6 +144,8 @@ class Link:
     def _fault(self, message: Fault, now_us: int) -> None:
         if message.code == "fence_lost":
             raise FenceLost(message.detail)
+        if message.code == "superseded":
+            raise Superseded(message.detail)
         if message.code == "hello_first":  # it was restarted, or forgot us
             if self.state != GREETING:
                 self.state = GREETING

@@ -49,7 +49,8 @@ def branch(
       zbank branch --config config/cluster.toml --name Mumbai
       zbank branch --name Mumbai --host 0.0.0.0 --port 9100 --preload --coordinator tcp://192.168.1.50:9000
     """
-    from zbank.apps.branch import BranchSettings, run
+    from zbank.apps.branch import BranchSettings
+    from zbank.apps.roles import run_branch
 
     if config is not None:
         cluster = _load_alone(config, flags | {"preload": preload or None})
@@ -87,7 +88,7 @@ def branch(
             drills=drills,
             keys=keys_folder(config),
         )
-    return run(settings)
+    return run_branch(settings)
 
 
 @click.command()
@@ -160,7 +161,8 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
       zbank replica --config config/cluster.toml --of Mumbai
       zbank replica --of Mumbai --name Mumbai-2 --host 0.0.0.0 --coordinator tcp://192.168.1.50:9000
     """
-    from zbank.apps.replica import ReplicaSettings, run
+    from zbank.apps.replica import ReplicaSettings
+    from zbank.apps.roles import run_replica
     from zbank.domain.account import check_branch_name
     from zbank.transport.keys import check_name
 
@@ -192,7 +194,7 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
         branches={} if found is None else {of: found.endpoint},
         keys=keys_folder(config),
     )
-    return run(settings)
+    return run_replica(settings)
 
 
 def _load_alone(config: str, flags: dict[str, str | int | bool | None]) -> ClusterConfig:

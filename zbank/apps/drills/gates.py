@@ -23,7 +23,8 @@ from zbank.protocol.messages import (
     Prepare,
     Vote,
 )
-from zbank.transport.engine import READS, Incoming
+from zbank.transport.engine import Incoming
+from zbank.transport.looks import READS
 
 _POSITIONED = (Vote, Ack)  #: what a Position goes before
 

@@ -1,0 +1,116 @@
+"""`zbank promote`: let a replica take the place of its branch, after saying what that costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from zbank.apps.cli.output import emit_json
+from zbank.apps.cli.shell import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_UNKNOWN,
+    Bank,
+    bank_options,
+    complain,
+    json_option,
+    printable,
+)
+from zbank.errors import ZbankError
+
+if TYPE_CHECKING:
+    from zbank import Client
+    from zbank.protocol.messages import BranchInfo, ReplicaInfo
+
+OPEN_S = 30.0  #: so long the new branch may take to open
+LOOK_EVERY_S = 0.2
+
+
+@click.command()
+@click.argument("branch")
+@click.option("--replica", "name", required=True, metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
+@click.option("--confirm", metavar="WORDS", help="The words that are asked for, where nobody can type them.")
+@bank_options
+@json_option
+def promote(bank: Bank, branch: str, name: str, confirm: str | None, as_json: bool) -> int:
+    """Let a replica take the place of BRANCH, whose process or machine is gone. Says first what is lost, and asks.
+
+    \b
+    Examples:
+      zbank promote Mumbai --replica Mumbai-replica
+      zbank promote Mumbai --replica Mumbai-replica --confirm "promote Mumbai"
+    """
+    words = f"promote {branch}"
+    with bank.connect() as client:
+        infos = {info.name: info for info in client.branches()}
+        replicas = [info for info in client.replicas() if info.of == branch]
+        chosen = next((info for info in replicas if info.name == name), None)
+        if chosen is None:
+            known = ", ".join(info.name for info in replicas) or "none"
+            return complain(f"refused: replica_not_found: {branch} has no replica {name}: it has {known}", EXIT_REFUSED)
+        if not as_json:
+            for line in _what_it_costs(infos.get(branch), chosen, replicas):
+                click.echo(printable(line))
+        if not _is_confirmed(words, confirm):
+            return complain(f"refused: nothing was done: the words are {words!r}", EXIT_REFUSED)
+        promoted = client.promote(branch, chosen)
+        is_open = _wait_until_open(client, branch, chosen)
+    if as_json:
+        emit_json({"branch": branch, "replica": promoted.name, "position": promoted.seq, "open": is_open})
+    elif is_open:
+        click.echo(f"{branch} is open again: {promoted.name} serves it")
+    if not is_open:
+        text = f"{promoted.name} is branch {branch} by the coordinator's word, but does not serve yet"
+        return complain(f"unknown: {text}: look at its log, and at `zbank status`", EXIT_UNKNOWN)
+    return EXIT_DONE
+
+
+def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: list[ReplicaInfo]) -> list[str]:
+    """What is lost, and what to see to before."""
+    from zbank.protocol.messages import NEVER_US
+
+    if chosen.lag_us >= NEVER_US:
+        when = "it was never seen to have all that its branch had"
+    else:
+        when = f"it had all that its branch had {chosen.lag_us / 1e6:.1f} s ago"
+    lines = [f"{chosen.name} stands at row {chosen.seq}: {when}."]
+    if chosen.behind:
+        lines.append(f"It is known to lack {chosen.behind} rows.")
+    further = [info.name for info in replicas if info.seq > chosen.seq]
+    if further:
+        lines.append(f"{', '.join(further)} has more: better take that one.")
+    lines += [
+        f"Whatever {chosen.of} did after that is lost, also what customers were told: payments within {chosen.of}, deposits,",
+        "withdrawals, new accounts. Payments between branches are not lost: the coordinator has them, and they are posted",
+        "again; what an account cannot bear then goes to `suspense`, with an alarm.",
+        f"The old process of {chosen.of} must be stopped and must not come back by itself on a machine that the coordinator",
+        "cannot reach: there it would go on with payments of its own.",
+    ]
+    if branch is not None and branch.up:
+        lines.append(f"{chosen.of} IS UP: stop it first (then {chosen.name} can take its last rows, and nothing is lost).")
+    return lines
+
+
+def _is_confirmed(words: str, confirm: str | None) -> bool:
+    if confirm is not None:
+        return confirm == words
+    if not sys.stdin.isatty():
+        return False
+    return bool(click.prompt(f"Type `{words}` to go on", default="", show_default=False) == words)
+
+
+def _wait_until_open(client: Client, branch: str, chosen: ReplicaInfo) -> bool:
+    """Until the new branch is connected to the coordinator and serves."""
+    end_s = time.monotonic() + OPEN_S
+    while time.monotonic() < end_s:
+        try:
+            found = next((info for info in client.branches() if info.name == branch), None)
+            if found is not None and found.up and found.instance == chosen.instance:
+                return True
+        except ZbankError:
+            pass  # the coordinator is away for a moment: look again
+        time.sleep(LOOK_EVERY_S)
+    return False
