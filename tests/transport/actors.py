@@ -9,7 +9,7 @@ from typing import Any
 from tests.unit.protocol_support import CUSTOMER, SECOND_US, TestClock, id_of
 from zbank.clock import Clock
 from zbank.domain.account import Account
-from zbank.domain.legs import CASH, CLEARING, Leg
+from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.errors import StoreError
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
@@ -89,8 +89,8 @@ class Desk:
             before = thrown_away if isinstance(thrown_away, Coordinator) else None
             return Coordinator(decisions, before=before, configured=("Delhi", "Mumbai", "Pune"))
         state = BranchState(self.identity.name, "INR")
-        clearing = store.load_accounts([CLEARING])
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+        system = store.load_accounts(sorted(SYSTEM_NUMBERS))
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
             return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import zmq
 
-from zbank.apps.serving import World, serve, welcome
+from zbank.apps.serving import World, reachable_at, serve, welcome
 from zbank.clock import Clock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.domain.money import currency as currency_of
@@ -81,8 +81,7 @@ def wire(
     Raises CorruptStore for books that do not sum to zero, and what the store raises.
     """
     store.check_sums()
-    port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
-    endpoint = f"{settings.endpoint.rpartition(':')[0]}:{port}" if settings.endpoint.endswith(":0") else settings.endpoint
+    endpoint = reachable_at(settings.endpoint, router)
     state = BranchState(settings.name, settings.currency)
 
     def build(_thrown_away: Machine | None) -> Machine:

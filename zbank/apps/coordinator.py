@@ -29,11 +29,11 @@ class CoordinatorSettings(NamedTuple):
     bind: str  #: where it listens
     data: Path  #: directory of the data file `<name>.db`
     branches: tuple[str, ...]  #: names in the config file
-    feed_in: str = ""  #: where branches publish; "" = no feed
-    feed_out: str = ""  #: where replicas subscribe
     name: str = COORDINATOR_NAME  #: of several, each has its own
     drills: bool = False  #: with the gates of `zbank drill`
     keys: Path | None = None  #: folder of the keys; None = the bank has none
+    feed_in: str = ""  #: where branches publish; "" = no feed
+    feed_out: str = ""  #: where replicas subscribe
 
     @property
     def feed(self) -> Feed:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import zmq
 
 from zbank.apps.former import open_tail
-from zbank.apps.serving import World, serve, welcome
+from zbank.apps.serving import World, reachable_at, serve, welcome
 from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Machine
@@ -65,8 +65,7 @@ def wire(
 ) -> tuple[Engine, ActorLoop]:
     """Join the parts of a replica. Raises CorruptStore for books that do not sum to zero, and what the store raises."""
     store.check_sums()
-    port = router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
-    endpoint = f"{settings.endpoint.rpartition(':')[0]}:{port}"
+    endpoint = reachable_at(settings.endpoint, router)
 
     def build(thrown_away: Machine | None) -> Machine:
         state = BranchState(settings.of, settings.currency)

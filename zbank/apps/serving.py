@@ -179,6 +179,14 @@ def start_feed(world: World, bind_in: str, bind_out: str) -> FeedProxy:
     return feed
 
 
+def reachable_at(endpoint: str, router: zmq.Socket[bytes]) -> str:
+    """The address to advertise: with the port that was found free, where none was asked for."""
+    host, _, port = endpoint.rpartition(":")
+    if port != "0":
+        return endpoint
+    return f"{host}:{router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(':')[2]}"
+
+
 def listens_here_only(bind: str) -> bool:
     """Nobody outside this machine can connect to what listens at this address."""
     host = parse_endpoint(bind, 0).host.strip("[]")
