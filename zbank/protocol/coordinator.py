@@ -196,12 +196,18 @@ class Coordinator(Machine):
         self._collector.positions[sender.caller] = message
         return NOTHING
 
+    def _is_former(self, branch: str) -> bool:
+        """What this says comes from a branch whose place another one took, and is late: it stands on void rows (R2)."""
+        promotion = self.state.promotions.get(branch)
+        position = self._collector.positions.get(branch)
+        return promotion is not None and (position is None or position.epoch < promotion.epoch)
+
     def _vote(self, sender: Sender, n: int, message: Vote, now: Now) -> Step:
         """A vote; or the news that this process is no longer in office (P11)."""
         attempt = self._collector.get(message.id)
         if message.answer == STALE and attempt is not None and attempt.txn == message.txn:
             raise FenceLost(f"branch {sender.caller} knows a newer epoch of coordinator {self.state.name}: leaving")
-        if self.directory.behind:  # what it would decide might contradict what it has forgotten
+        if self.directory.behind or self._is_former(sender.caller):  # it might contradict what was forgotten, or became void
             return NOTHING
         return self._collector.voted(sender.caller, message, now)
 
@@ -209,6 +215,8 @@ class Coordinator(Machine):
 
     def _ack(self, sender: Sender, n: int, message: Ack, now: Now) -> Step:
         """A branch has applied a commit, or voided a txn."""
+        if self._is_former(sender.caller):
+            return NOTHING
         finishing = self._finisher.get(message.id)
         if finishing is not None and finishing.decision.txn == message.txn:
             position = self._collector.positions.get(sender.caller)
