@@ -30,6 +30,8 @@ from zbank.config import BranchConfig, CoordinatorConfig, load_config, parse_end
 
 CHECKER = shutil.which("check-jsonschema", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 ANALYZE = shutil.which("systemd-analyze")
+SYSUSERS = shutil.which("systemd-sysusers")
+USERS = DEPLOY / "systemd" / "zbank.sysusers"
 SERVICES = services()
 PARTS = {name: one for name, one in SERVICES.items() if "ZBANK_PART" in one.get("environment", {})}
 MAX_EXPOSURE = 15  #: of 100, as `systemd-analyze security` counts
@@ -168,8 +170,10 @@ def test_a_unit_is_as_shut_in_as_the_others(path: Path) -> None:
     assert settings["ProtectSystem"] == ["strict"]
     assert settings["SystemCallFilter"][0] == "@system-service"
     assert ("User" in settings) != ("DynamicUser" in settings)
-    users = (DEPLOY / "systemd" / "zbank.sysusers").read_text("utf-8")
+    users = USERS.read_text("utf-8")
     assert all(f"u {user} " in users for user in settings.get("User", ()))
+    is_actor = "StateDirectory" in settings
+    assert ("AF_NETLINK" in settings["RestrictAddressFamilies"][0]) is is_actor, "libzmq aborts without when it listens"
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
@@ -183,3 +187,16 @@ def test_systemd_takes_a_unit_and_finds_it_shut_in(path: Path, tmp_path: Path) -
     command = [ANALYZE, "security", "--offline=true", f"--threshold={MAX_EXPOSURE}", "--no-pager", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_systemd_makes_the_users(tmp_path: Path) -> None:
+    if SYSUSERS is None:
+        cannot("systemd-sysusers is not installed (apt-get install systemd)")
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: only root may make users, in a folder as well")
+    (tmp_path / "etc").mkdir()
+    command = [SYSUSERS, f"--root={tmp_path}", str(USERS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {line.partition(":")[0] for line in (tmp_path / "etc" / "passwd").read_text("utf-8").splitlines()}
+    assert {"zbank", "zbank-rest"} <= made
