@@ -94,7 +94,7 @@ def test_a_secret_that_comes_after_its_list_is_answered_by(own_bank: Cluster, tm
     shutil.copytree(own_bank.keys, elsewhere)
     keymaking.rotate(elsewhere, "Mumbai", timedelta(0))
     for name in ("keys.toml", "Mumbai.secret"):
-        shutil.copy(elsewhere / name, own_bank.keys / ".new").replace(own_bank.keys / name)
+        Path(shutil.copy(elsewhere / name, own_bank.keys / ".new")).replace(own_bank.keys / name)
         wait_until(lambda: "the key of Mumbai, which is over" in own_bank.output("coordinator"), what="a vain call")
     wait_until(lambda: "the key of Mumbai was rotated" in own_bank.output("Mumbai"), what="the new key")
     own_bank.wait_ready("Mumbai")
