@@ -12,6 +12,7 @@ chmod 700 "$keys"
 
 hand_out() {  # FILE FOLDER MODE: whole or not at all, and never readable by others: the part looks at it every second
     umask 077
+    rm -f "$2/.$1.new"  # of a time when this was cut short
     cp "$keys/$1" "$2/.$1.new"
     chmod "$3" "$2/.$1.new"
     [ "$(id -u)" != 0 ] || chown "$owner" "$2/.$1.new"
