@@ -214,6 +214,11 @@ def test_where_others_could_connect_there_must_be_a_token(cluster: Cluster) -> N
     assert refused.returncode == 2
     assert "zbank tokens make --holder NAME --role operator" in said
     assert "Traceback" not in said
+    cluster.kill("coordinator")
+    early = cluster.spawn("rest", "--endpoint", cluster.endpoint, "--host", "0.0.0.0", "--port", "1")
+    _, said = early.communicate(timeout=60)
+    assert early.returncode == 1, "it may come yet: a service manager tries again"
+    assert "does not answer" in said
 
 
 def test_an_open_bridge_is_open_to_this_machine_alone(cluster: Cluster) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import Future
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import zmq
 
 from tests.acceptance.cluster import Cluster, wait_until
 from tests.attack.intruder import Intruder
+from zbank.apps import keymaking
 from zbank.errors import InvalidConfig, Unreachable
 from zbank.protocol.messages import GetStatus, StatusInfo
 
@@ -82,6 +85,19 @@ def test_keys_are_rotated_under_load(own_bank: Cluster) -> None:
         assert bank.balance("Mumbai/1001") == f"{10000 - len(futures) / 100:.2f}"
     listed = json.loads(own_bank.cli("keys", "list", "--json").stdout)["keys"]
     assert sum(one["name"] == "Mumbai" for one in listed) == 2
+
+
+def test_a_secret_that_comes_after_its_list_is_answered_by(own_bank: Cluster, tmp_path: Path) -> None:
+    """As it is carried to another machine. Meanwhile the old key is over, and the branch dials the coordinator in vain."""
+    assert own_bank.keys is not None
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(own_bank.keys, elsewhere)
+    keymaking.rotate(elsewhere, "Mumbai", timedelta(0))
+    for name in ("keys.toml", "Mumbai.secret"):
+        Path(shutil.copy(elsewhere / name, own_bank.keys / ".new")).replace(own_bank.keys / name)
+        wait_until(lambda: "the key of Mumbai, which is over" in own_bank.output("coordinator"), what="a vain call")
+    wait_until(lambda: "the key of Mumbai was rotated" in own_bank.output("Mumbai"), what="the new key")
+    own_bank.wait_ready("Mumbai")
 
 
 def test_what_happened_to_keys_and_tokens_stands_in_the_coordinators_journal(own_bank: Cluster) -> None:

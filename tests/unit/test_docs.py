@@ -57,10 +57,12 @@ def test_what_a_reader_types_would_be_taken(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "payroll.csv").touch()  # the example of docs/cli.md
-    if words[0] == "zbank":
-        check_whole_command(words[1:])
+    if words[0] in ("zbank", "/opt/zbank/bin/zbank"):
+        check_whole_command([word.replace("/etc/zbank/cluster.toml", "config/branch.toml") for word in words[1:]])
     elif words[0] == "make":
         check_make(words[1:])
+    elif words[0] == "docker":
+        check_docker(words)
     elif words[:2] == ["python", "run_cluster.py"]:
         launcher._parse_arguments(words[2:])
     elif words[:2] == ["python", "-m"]:
@@ -68,6 +70,7 @@ def test_what_a_reader_types_would_be_taken(
         assert words[2] == "apsw" or any((ROOT / f"{module}{end}").exists() for end in (".py", "/__main__.py")), place
     else:
         known = {"git", "cd", ".", "python3", ".venv/bin/pip", "export", "ssh", "scp", "rm", "sudo"}
+        known |= {"/opt/zbank/bin/pip", "install", "chmod", "chown", "systemctl", "systemd-sysusers"}
         assert words[0] in known, f"{place}: {words[0]} is typed nowhere else: check it and add it here"
 
 
@@ -108,6 +111,20 @@ def check_make(arguments: list[str]) -> None:
         assert name in {"ARGS", "PYTHON", "MINUTES"}, arguments
         if name == "ARGS":
             launcher._parse_arguments(shlex.split(value))
+
+
+def check_docker(words: list[str]) -> None:
+    """A command of compose, about services that there are; what one of them runs is a zbank command."""
+    assert words[:4] == ["docker", "compose", "-f", "deploy/compose.yaml"], words
+    what, *rest = words[4:]
+    if what == "run":
+        flag, service, *command = rest
+        assert (flag, service in ("keys", "operator")) == ("--rm", True), words
+        check_whole_command(["keys", *command] if service == "keys" else command)
+    else:
+        assert what in ("up", "stop", "start", "logs", "cp"), words
+        named = {word.partition(":")[0] for word in rest if not word.startswith(("-", "copy-of-"))}
+        assert named <= set(re.findall(r"^  ([a-z]+):$", (ROOT / "deploy" / "compose.yaml").read_text("utf-8"), re.M)), words
 
 
 @pytest.mark.parametrize(

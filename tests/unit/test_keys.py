@@ -186,6 +186,18 @@ def test_changes_are_followed_and_a_damaged_list_changes_nothing(folder: Path, c
     assert keys.good(added.public) == added
 
 
+def test_a_new_secret_is_taken_up_when_its_mode_has_been_put_right(folder: Path) -> None:
+    keys = Keys(folder, "Mumbai")
+    second = keymaking.rotate(folder, "Mumbai", timedelta(days=7))
+    secret = folder / "Mumbai.secret"
+    secret.chmod(0o644)
+    assert not keys.refresh()
+    assert keys.pair.public != second.public
+    secret.chmod(0o600)
+    assert keys.refresh()
+    assert keys.pair.public == second.public
+
+
 def test_revoking_ends_all_keys_of_a_name_and_removes_the_secret(folder: Path) -> None:
     keymaking.add(folder, "till-4", "teller", ())
     keymaking.rotate(folder, "till-4", timedelta(days=7))

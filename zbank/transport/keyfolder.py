@@ -98,7 +98,8 @@ class Keys:
             except OSError:
                 found.append((0, 0, 0))
             else:
-                found.append((state.st_mtime_ns, state.st_ino, state.st_size))
+                changed_ns = max(state.st_mtime_ns, state.st_ctime_ns)  # the latter tells of a chmod or chown, too
+                found.append((changed_ns, state.st_ino, state.st_size))
         return tuple(found)
 
 

@@ -75,6 +75,7 @@ class ActorLoop:
         self._keys = keys
         self._keys_seen_us = 0
         self._keyring = None if keys is None else keys.keyring
+        self._answers_by = None if keys is None else keys.pair  #: what the ROUTER has
         self._feed = feed
         self._inbox = Inbox(router, peers, engine.name, clock, door, self._registers)
         self._poller = zmq.Poller()
@@ -293,18 +294,18 @@ class ActorLoop:
 
     def _follow_keys(self, keys: Keys) -> None:
         """Take over what was changed in the list: who is not good any more is put out, and our own new key answers."""
-        pair = keys.pair
         keys.refresh()
         if keys.keyring is not self._keyring:  # whoever dials looks, too
-            self._keyring = keys.keyring
             log.info("the list of keys was changed: it is followed")
-            if self._feed is not None:
-                self._feed.renew(keys)
+        if self._feed is not None and (keys.keyring, keys.pair) != (self._keyring, self._answers_by):
+            self._feed.renew(keys)
+        self._keyring = keys.keyring
         self._engine.keys_seen(keys.noted(), self._clock.now())
-        if keys.pair != pair:
+        if keys.pair != self._answers_by:  # whoever dialled meanwhile may have seen the new one first
             door = self._door
             before = [] if door is None else [(door, one) for one in door.connections()]
             listen_anew(self._router, keys.pair)
+            self._answers_by = keys.pair
             for door, connection in before:  # they call again at once, and find the new key
                 door.put_out(connection)
             log.info("the key of %s was rotated: the new one answers from now on", keys.name)

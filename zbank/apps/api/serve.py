@@ -53,10 +53,10 @@ def run(settings: RestSettings) -> int:
     with bank:
         app, bridge = create_app(bank, settings)
         try:
-            problem = _why_not_open(bridge)
+            problem, code = _why_not_open(bridge)
             if problem:
                 log.error(problem)
-                return EXIT_USAGE
+                return code
             sockets: dict[int, Any] = {}
             server = _listen(app, settings, sockets)
         except OSError as error:
@@ -81,11 +81,11 @@ def _is_read_on_the_way(settings: RestSettings) -> bool:
     return not listens_here_only(f"tcp://{url_host(settings.host)}:{settings.port}")
 
 
-def _why_not_open(bridge: Bridge) -> str:
-    """Beyond this machine nobody is let in without a token, so there has to be one."""
+def _why_not_open(bridge: Bridge) -> tuple[str, int]:
+    """Beyond this machine nobody is let in without a token, so there has to be one; if there is none, what to exit with."""
     bridge.tokens.refresh()
     if bridge.settings.is_here_only:
-        return ""
+        return "", EXIT_DONE
     end_s = time.monotonic() + TOKENS_S
     while not bridge.tokens.is_known and time.monotonic() < end_s:
         time.sleep(0.2)
@@ -93,10 +93,11 @@ def _why_not_open(bridge: Bridge) -> str:
     where = f"{bridge.settings.host}:{bridge.settings.port}"
     if not bridge.tokens.is_known:
         who = f"the coordinator at {bridge.settings.endpoint}"
-        return f"{who} does not answer, so it is not known who may use {where}: start it first"
+        # It may come yet, as after a power cut: whoever starts this process should try again.
+        return f"{who} does not answer, so it is not known who may use {where}: start it first", EXIT_FAILED
     if not bridge.tokens.is_any:
-        return f"{where} can be reached from other machines and no token was made: first `{MAKE_TOKEN}`"
-    return ""
+        return f"{where} can be reached from other machines and no token was made: first `{MAKE_TOKEN}`", EXIT_USAGE
+    return "", EXIT_DONE
 
 
 def _listen(app: Any, settings: RestSettings, sockets: dict[int, Any]) -> Any:
