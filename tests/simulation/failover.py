@@ -51,6 +51,7 @@ from zbank.protocol.messages import (
 from zbank.protocol.participant import Participant
 from zbank.protocol.records import Committed, Decided, Executed, Redelivered
 from zbank.protocol.replica import Follower, TakesOver
+from zbank.storage import decisions
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 
@@ -140,6 +141,10 @@ class World:
         self.told: dict[bytes, str] = {}
         self.wishes: dict[bytes, Transfer] = {}
         self.actors: dict[str, Actor] = {}
+        self.held: set[str] = set()  #: frames from and to them wait
+        self.late: list[Frame] = []  #: of the lost branch: they come when another one has its place
+        self.is_open = True  #: the branch serves
+        decisions.LOOK_ROWS = self.random.choice((2, 20, 2_000))
         self.linked: set[str] = set()  #: who has heard Registered since it started: the others call again
         self.answer: AnyMessage | None = None  #: to the officer
         self.lost_rows: list[Row] = []  #: the journal of the branch that was lost
@@ -175,7 +180,7 @@ class World:
                 for _, message in envelopes:
                     self._hear(message)
             elif to == b"copy":
-                self.send(BOSS, COPY, envelopes)
+                self.send(actor.name, COPY, envelopes)
             elif isinstance(to, str):
                 self.send(actor.name, to, envelopes)
             elif to == OFFICER.address:
@@ -247,7 +252,7 @@ class World:
         n = len(self.wishes) + 1
         pairs = (("Mumbai/1", "Delhi/1"), ("Delhi/1", "Mumbai/2"), ("Mumbai/2", "Delhi/2"), ("Mumbai/1", "Mumbai/2"))
         source, target = self.random.choice(pairs)
-        amount_minor = self.random.randint(1, 200)
+        amount_minor = self.random.randint(1, 480 if self.poor else 200)
         (giver, given), (taker, taken) = source.split("/"), target.split("/")
         transfer = Transfer(id_of(n), (Leg(giver, given, -amount_minor), Leg(taker, taken, amount_minor)), "INR")
         self.wishes[transfer.id] = transfer
@@ -263,8 +268,9 @@ class World:
     def step(self) -> None:
         """Something."""
         what = self.random.random()
-        if what < 0.6 and self.frames:
-            place = 0 if self.random.random() < 0.7 else self.random.randrange(len(self.frames))
+        ready = [place for place, frame in enumerate(self.frames) if not self.held & set(frame[:2])]
+        if what < 0.6 and ready:
+            place = ready[0] if self.random.random() < 0.7 else self.random.choice(ready)
             self.deliver(self.frames.pop(place))
         elif what < 0.75:
             self.wish()
@@ -298,8 +304,10 @@ class World:
         old = self.actors.pop(MUMBAI)
         self.lost_rows = old.journal()
         old.close()
-        boss = self.actors[BOSS].engine.machine
-        boss.peer_down(MUMBAI)
+        self.actors[BOSS].engine.machine.peer_down(MUMBAI)
+        self.late = [frame for frame in self.frames if frame[:2] == (MUMBAI, BOSS)]
+        self.frames = [frame for frame in self.frames if frame[:2] != (MUMBAI, BOSS)]
+        self.is_open = False
         self.met["rows lost"] += len(self.lost_rows) - self.actors[COPY].store.seq
 
     def promote(self) -> None:
@@ -330,14 +338,64 @@ class World:
                 if below:
                     raise Breach(f"{actor.name}'s accounts {below} are below zero")
         copy, branch = self.actors.get(COPY), self.actors.get(MUMBAI)
+        if branch is not None and not self.is_open and branch.engine.machine.fold.promotion is None:  # type: ignore[attr-defined]
+            self.is_open = True
+            self._check_opening(branch)
         if copy is not None and branch is not None and copy.store.seq:
             there = branch.store.row(copy.store.seq)
             if there is None or there.chain != copy.store.chain:
                 raise Breach("the replica is no prefix of its branch")
 
+    def _check_opening(self, branch: Actor) -> None:
+        """The moment when a promoted branch serves again: what was told as applied at it is there."""
+        boss = self.actors[BOSS].engine.machine.fold
+        assert isinstance(boss, CoordinatorState)
+        decided = {r.id for r in map(_record, self.actors[BOSS].journal()) if isinstance(r, Decided)}
+        done = {r.id for r in map(_record, branch.journal()) if isinstance(r, Committed | Redelivered)}
+        missing = decided - done - set(boss.open)
+        if missing:
+            raise Breach(f"the branch opens, and lacks {len(missing)} transfers that it had applied before")
+        self.met["opened again"] += 1
+
+    def hear_late(self) -> None:
+        """What the lost branch sent comes after another one has its place."""
+        for frame in self.late:
+            self.deliver(frame)
+        self.late = []
+
+    def reconcile(self) -> None:
+        """The promoted branch and the coordinator alone, in no time; the others, and what is late, come after."""
+        self.held = {DELHI}
+        self.register(COPY)
+        for _ in range(2_000):
+            ready = [place for place, frame in enumerate(self.frames) if not self.held & set(frame[:2])]
+            if not ready or self.is_open:
+                return
+            self.deliver(self.frames.pop(ready[0]))
+            self.check()
+
+    def fall_silent(self) -> None:
+        """The coordinator is not to be heard, when its replica has just been told to lead: branches ask each other."""
+        self.register(COPY)
+        for frame in [one for one in self.frames if DELHI not in one[:2]]:
+            self.frames.remove(frame)
+            self.deliver(frame)
+        self.held = {BOSS}
+        delhi = self.actors[DELHI].engine.machine
+        delhi.peer_down(BOSS)
+        self.met["the coordinator falls silent"] += 1
+        for _ in range(40):
+            self.clock.advance(400_000)
+            self.actors[DELHI].tick()
+            for frame in [one for one in self.frames if not self.held & set(one[:2])]:
+                self.frames.remove(frame)
+                self.deliver(frame)
+        self.linked.discard(DELHI)
+
     def settle(self) -> None:
         """No faults any more: all comes to rest."""
         self.loss = self.feed_loss = 0.0
+        self.held = set()
         for _ in range(REST_TICKS):
             while self.frames:
                 self.deliver(self.frames.pop(0))
@@ -397,10 +455,28 @@ def play(seed: int) -> Counter[str]:
     try:
         for _ in range(world.random.randint(40, STEPS)):
             world.step()
+        if world.random.random() < 0.6:  # the replica is left behind: what it has not is lost
+            world.held = {COPY}
+            for _ in range(world.random.randint(5, 80)):
+                world.step()
+        if world.random.random() < 0.6:  # Delhi is slow: votes of Mumbai wait for those of Delhi
+            world.held |= {DELHI}
+            for _ in range(world.random.randint(5, 40)):
+                world.step()
         world.lose_branch()
-        for _ in range(world.random.randint(0, 60)):
-            world.step()
+        world.held -= {COPY}
+        if world.random.random() < 0.4:
+            for _ in range(world.random.randint(0, 60)):
+                world.step()
         world.promote()
+        if world.random.random() < 0.5:
+            world.hear_late()
+        if world.random.random() < 0.3:
+            world.fall_silent()
+        elif world.random.random() < 0.7:
+            world.reconcile()
+        world.held = set()
+        world.hear_late()
         for _ in range(world.random.randint(20, STEPS)):
             world.step()
         world.settle()
