@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.test_docs import run_python
 from tests.acceptance.test_launcher import Launcher, is_alive
 from tests.acceptance.test_replica import is_level
+from tests.docs import ROOT, blocks
 from zbank.errors import ZbankError
 from zbank.storage.removal import find_stores
 from zbank.transport.keys import read_list
@@ -145,6 +147,15 @@ def test_drills_are_played_without_them(stage: Cluster, runs: list[Launcher]) ->
     launcher.wait_for(READY)
     assert replicas_of(launcher) == {}
     assert known(stage) == set()
+
+
+def test_the_python_of_the_page_prints_what_it_says(stage: Cluster) -> None:
+    page = ROOT / "docs" / "replication.md"
+    (program,) = blocks(page, "python")
+    said = next(block.text for block in blocks(page, "text") if block.line > program.line)
+    start_branch(stage)
+    wait_until(lambda: are_level(stage, FIRST, SECOND), what="two level replicas")
+    assert run_python(stage, program.text) == said
 
 
 # --- beside a branch ---------------------------------------------------------------------------------------------------
