@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.cluster import Cluster, wait_until
 from tests.acceptance.test_docs import run_python
 from tests.acceptance.test_launcher import Launcher, is_alive
-from tests.acceptance.test_replica import is_level
+from tests.acceptance.test_replica import is_level, start_replica
 from tests.docs import ROOT, blocks
 from zbank.errors import ZbankError
 from zbank.storage.removal import find_stores
@@ -156,6 +156,30 @@ def test_the_python_of_the_page_prints_what_it_says(stage: Cluster) -> None:
     start_branch(stage)
     wait_until(lambda: are_level(stage, FIRST, SECOND), what="two level replicas")
     assert run_python(stage, program.text) == said
+
+
+def test_a_branch_begun_anew_is_not_followed_and_that_is_said(stage: Cluster) -> None:
+    """Its data was lost, or is an old copy: a replica keeps what it has, lags, and says why in its log."""
+    with_replicas(stage, 0)
+    start_branch(stage)
+    start_replica(stage, FIRST)
+    with stage.client() as client:
+        done = client.transfer("Mumbai/1001", "Mumbai/1002", "1")
+        assert client.at_replicas(after=done.positions).account("Mumbai/1001").balance_minor == 9_999_00
+    for name in ("Mumbai", "coordinator"):
+        assert stage.stop(name) == 0
+        for file in stage.data.glob(f"{name}.db*"):
+            file.unlink()
+    start_branch(stage)
+    wait_until(lambda: "this replica is ahead of its branch" in stage.output(FIRST), what="a word on missing rows")
+    wait_until(lambda: FIRST in known(stage), what="a replica that is still there")
+    with stage.client() as client:
+        for _ in range(5):
+            client.transfer("Mumbai/1001", "Mumbai/1002", "0.01")
+        wait_until(lambda: "another one than here" in stage.output(FIRST), what="a word on other rows")
+        assert stage.output(FIRST).count("another one than here") == 1
+        assert client.at_replicas().account("Mumbai/1001").balance_minor == 9_999_00
+        assert client.account("Mumbai/1001").balance_minor == 9_999_95
 
 
 # --- beside a branch ---------------------------------------------------------------------------------------------------

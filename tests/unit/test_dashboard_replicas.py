@@ -18,12 +18,12 @@ def replica(lag_s: float | None, behind: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("lag_s", "behind", "dot", "state", "shows", "rows"),
     [
-        (0.0, 0, "good", "level", "all of 0.0 s ago", "0"),
-        (0.42, 1234, "good", "level", "all of 0.4 s ago", "1,234"),
-        (3.0, 0, "good", "level", "all of 3.0 s ago", "0"),
-        (3.5, 12, "wait", "lags", "all of 3 s ago", "12"),
-        (10.5, 0, "bad", "silent", "all of 10 s ago", "–"),
-        (7_300.0, 0, "bad", "silent", "all of 2 h 1 min ago", "–"),
+        (0.0, 0, "good", "level", "0.0 s ago", "0"),
+        (0.42, 1234, "good", "level", "0.4 s ago", "1,234"),
+        (3.0, 0, "good", "level", "3.0 s ago", "0"),
+        (3.5, 12, "wait", "lags", "3 s ago", "12"),
+        (10.5, 0, "bad", "silent", "10 s ago", "–"),
+        (7_300.0, 0, "bad", "silent", "2 h 1 min ago", "–"),
         (None, 8712, "wait", "not level yet", "–", "8,712"),
     ],
 )

@@ -16,7 +16,7 @@ class Standing(NamedTuple):
 
     dot: str  #: good, wait or bad
     state: str
-    shows: str  #: how old what it shows is
+    shows: str  #: until when it shows everything
     behind: str  #: in rows; a dash while that is not known
     note: str  #: what a reader has to know; "" = all is well
 
@@ -32,12 +32,12 @@ def standing(replica: Json, branch_is_up: bool) -> Standing:
         )
         return Standing("wait", "not level yet", "–", behind, note)
     if lag_s <= LEVEL_S:
-        return Standing("good", "level", f"all of {lag_s:.1f} s ago", behind, "")
+        return Standing("good", "level", f"{lag_s:.1f} s ago", behind, "")
     if lag_s <= SILENT_S:
-        return Standing("wait", "lags", f"all of {age(lag_s)} ago", behind, "")
+        return Standing("wait", "lags", f"{age(lag_s)} ago", behind, "")
     if branch_is_up:
         why = f"{branch} answers, so {name} or the way between them is down, or its rows are not {branch}'s any more"
         note = f"{name} has not caught up with {branch} for {age(lag_s)}. {why}: its log says more."
     else:
         note = f"{name} shows {branch} as it was {age(lag_s)} ago: {branch} does not answer. It catches up by itself."
-    return Standing("bad", "silent", f"all of {age(lag_s)} ago", "–", note)
+    return Standing("bad", "silent", f"{age(lag_s)} ago", "–", note)

@@ -10,7 +10,7 @@ from zbank.apps.dashboard.rest import Json
 from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import plain
 
-HEADINGS = ("Replica", "State", "Branch", "Shows", "Rows behind", "Position", "Address")
+HEADINGS = ("Replica", "State", "Branch", "Shows all until", "Rows behind", "Position", "Address")
 
 
 def card(now: Look) -> None:
@@ -47,8 +47,8 @@ def _replicas(found: list[tuple[Json, Standing]]) -> None:
     for replica, at in found:
         _one(replica, at)
     st.caption(
-        "Shows: who reads at this replica sees everything that its branch had so long ago. Rows behind: what its branch was "
-        "known to have more. Position: its last row of its branch's journal."
+        "Shows all until: its lag; who reads at this replica sees everything that its branch had then. Rows behind: what its "
+        "branch was known to have more. Position: its last row of its branch's journal."
     )
 
 
