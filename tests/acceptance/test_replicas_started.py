@@ -18,6 +18,7 @@ from tests.acceptance.test_docs import run_python
 from tests.acceptance.test_launcher import Launcher, is_alive
 from tests.acceptance.test_replica import is_level, start_replica
 from tests.docs import ROOT, blocks
+from zbank.apps.cli import main
 from zbank.errors import ZbankError
 from zbank.storage.removal import find_stores
 from zbank.transport.keys import read_list
@@ -69,6 +70,12 @@ def known(cluster: Cluster) -> set[str]:
             return {info.name for info in client.replicas()}
     except ZbankError:
         return set()
+
+
+def is_up(cluster: Cluster, branch: str) -> bool:
+    """The coordinator hears of this branch."""
+    with cluster.client() as client:
+        return any(info.up for info in client.branches() if info.name == branch)
 
 
 def are_level(cluster: Cluster, *names: str) -> bool:
@@ -140,6 +147,33 @@ def test_more_branches_than_the_file_has_keep_the_replicas(stage: Cluster, runs:
     launcher.wait_for(READY)
     assert set(launcher.pids()) == {"coordinator", "Mumbai", "Delhi", "Branch3"}
     assert set(replicas_of(launcher)) == {FIRST, SECOND}
+
+
+@pytest.mark.skipif("promote" not in main.commands, reason="promoting a replica is not in this build")
+def test_the_launcher_goes_on_with_a_promoted_replica(stage: Cluster, runs: list[Launcher]) -> None:
+    with_replicas(stage, 1)
+    runs.append(launcher := Launcher(stage))
+    launcher.wait_for(READY)
+    os.kill(launcher.pids()["Mumbai"], signal.SIGSTOP)
+    wait_until(lambda: not is_up(stage, "Mumbai"), what="Mumbai is gone")
+    done = stage.cli("promote", "Mumbai", "--replica", FIRST, "--confirm", "promote Mumbai")
+    assert (done.returncode, done.stderr) == (0, "")
+    os.kill(launcher.pids()["Mumbai"], signal.SIGCONT)
+    wait_until(lambda: known(stage) == {"Mumbai-former"}, what="a former branch that follows")
+    assert launcher.stop() == 0
+
+    runs.append(again := Launcher(stage))
+    again.wait_for(READY)
+    assert re.search(rf"│ branch Mumbai +│ {FIRST} +│ tcp://127\.0\.0\.1:\d+ +│ \d+ +│ \S+{FIRST}\.db", again.output)
+    assert re.search(r"│ former branch +│ Mumbai +│", again.output)
+    assert stage.cli("transfer", "Mumbai/1001", "Delhi/1002", "1").returncode == 0
+    assert again.stop() == 0
+
+    runs.append(fresh := Launcher(stage, "--fresh"))
+    fresh.wait_for(READY)
+    assert set(replicas_of(fresh)) == {FIRST}
+    assert set(fresh.pids()) == {"coordinator", "Mumbai", "Delhi"}
+    assert stage.cli("balance", "Mumbai/1001").stdout.startswith("10000.00 ")
 
 
 def test_drills_are_played_without_them(stage: Cluster, runs: list[Launcher]) -> None:

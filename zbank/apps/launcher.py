@@ -186,7 +186,7 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
-    wanted = {child.name for child in supervisor.children}
+    wanted = {child.name for child in supervisor.children} - set(setup.promoted(config))  # these answer as their branch
     missing = wanted
     while missing:
         supervisor.turn(TURN_S)
@@ -229,14 +229,25 @@ def _connect(config: ClusterConfig, keys: Path | None) -> Client:
     return Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
 
 
-def _replicas(config: ClusterConfig, keys: Path | None) -> dict[str, str]:
-    """Where each replica listens, as the coordinator knows it: they take a port that is free."""
-    if not config.replicas:
-        return {}
-    with suppress(ZbankError), _connect(config, keys) as bank:
-        found = {info.name: info.endpoint for info in bank.replicas()}
-        return {name: found.get(name, "") for name in config.replicas}
-    return dict.fromkeys(config.replicas, "")
+def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str, str]]:
+    """Role, name and address of each actor. Replicas take a port that is free: the coordinator knows which."""
+    yield COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
+    leads = setup.promoted(config)
+    known: dict[str, str] = {}
+    if config.replicas:
+        with suppress(ZbankError), _connect(config, keys) as bank:
+            known = {info.name: info.endpoint for info in bank.branches()}
+            known |= {info.name: info.endpoint for info in bank.replicas()}
+    for name, branch in config.branches.items():
+        if name in leads.values():
+            yield f"former {BRANCH}", name, branch.endpoint
+        else:
+            yield BRANCH, name, branch.endpoint
+    for name in config.replicas:
+        if name in leads:
+            yield f"{BRANCH} {leads[name]}", name, known.get(leads[name], "")
+        else:
+            yield REPLICA, name, known.get(name, "")
 
 
 def _pages(config: ClusterConfig) -> dict[str, str]:
@@ -254,10 +265,7 @@ def _show(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, *, d
     table = Table(title=f"cluster {config.name}", title_justify="left")
     for heading in ("role", "name", "address", "process id", "data"):
         table.add_column(heading, overflow="fold")
-    rows = [(COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint)]
-    rows += [(BRANCH, name, branch.endpoint) for name, branch in config.branches.items()]
-    rows += [(REPLICA, name, endpoint) for name, endpoint in _replicas(config, keys).items()]
-    for role, name, endpoint in rows:
+    for role, name, endpoint in _places(config, keys):
         table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
     pages = _pages(config)
     for name, url in pages.items():

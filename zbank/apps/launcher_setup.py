@@ -27,7 +27,7 @@ from zbank.config import (
 from zbank.errors import InvalidConfig
 from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA
 from zbank.storage.opening import Identity
-from zbank.storage.removal import find_stores, remove_store
+from zbank.storage.removal import find_stores, owner_of, remove_store
 from zbank.transport.keys import LIST_NAME, read_list
 
 REST_NAME = "rest"
@@ -129,6 +129,12 @@ def _try_to_listen(host: str, port: int) -> None:
         probe.listen()
 
 
+def promoted(config: ClusterConfig) -> dict[str, str]:
+    """Replicas that took their branch's place, whose data is the branch's now: the branch of each."""
+    wanted = {name: Identity(config.name, BRANCH, of) for name, of in config.replicas.items()}
+    return {name: who.name for name, who in wanted.items() if owner_of(data_file(config.data, name)) == who}
+
+
 def remove_data(config: ClusterConfig) -> list[Identity]:
     """Remove the data of the actors of this cluster, and of all replicas of its branches: they would know what never
     was. Gives whose there was."""
@@ -136,6 +142,7 @@ def remove_data(config: ClusterConfig) -> list[Identity]:
     actors += [Identity(config.name, BRANCH, name) for name in config.branches]
     replicas = [Identity(config.name, REPLICA, name) for name in config.branches]
     files = {path: found for path, found in find_stores(config.data).items() if found in replicas}
+    files |= {data_file(config.data, name): Identity(config.name, BRANCH, of) for name, of in promoted(config).items()}
     files |= {data_file(config.data, identity.name): identity for identity in actors}
     return [identity for path, identity in files.items() if remove_store(path, identity)]
 

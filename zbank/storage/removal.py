@@ -13,7 +13,7 @@ from zbank.storage.disk import StoreLock
 from zbank.storage.opening import APPLICATION_ID, Identity, check_belongs
 
 # What stands beside `<file>`. The lock file stays: removing it would let two processes lock two files of one name.
-_BESIDE = ("-wal", "-shm", ".reserve", ".new", ".new-journal")
+_BESIDE = (".superseded", "-wal", "-shm", ".reserve", ".new", ".new-journal")
 
 
 def remove_store(path: Path, identity: Identity) -> bool:
@@ -36,6 +36,15 @@ def remove_store(path: Path, identity: Identity) -> bool:
     finally:
         lock.release()
     return True
+
+
+def owner_of(path: Path) -> Identity | None:
+    """Whose data a file is; None when there is none, or that cannot be told."""
+    if not path.exists():
+        return None
+    with suppress(ForeignStore, CorruptStore):
+        return _identity_of(path)
+    return None
 
 
 def find_stores(folder: Path) -> dict[Path, Identity]:
