@@ -37,10 +37,14 @@ def main() -> int:
         bank = subprocess.Popen([sys.executable, str(ROOT / "run_cluster.py"), "--config", str(config), "--drills"])
         try:
             wait_for(f"{url}/_stcore/health")
+            follower = ["--of", "Mumbai", "--name", "Mumbai-replica-1"]  # the launcher starts none with --drills
+            replica = subprocess.Popen([sys.executable, "-m", "zbank.apps.cli", "replica", "--config", str(config), *follower])
             with Client(endpoint) as client, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 take(browser, url, client)
                 browser.close()
+            replica.terminate()
+            replica.wait(30)
         finally:
             bank.send_signal(signal.SIGINT)
             bank.wait(30)

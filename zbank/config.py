@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -83,7 +83,7 @@ class BranchConfig(Struct, frozen=True, kw_only=True):
     currency: Code  #: the one currency of the branch's accounts
     time_zone: Zone = DEFAULT_TIME_ZONE  #: where its days begin
     preload: Flag = False  #: accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch
-    replicas: Replicas = 0
+    replicas: Replicas = 0  #: that are started together with it
     storage: Storage = "sqlite"
 
 
@@ -123,6 +123,11 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     rest: RestConfig | None = None
     dashboard: DashboardConfig | None = None
 
+    @property
+    def replicas(self) -> dict[str, str]:
+        """The replicas that are started together with their branches: the branch of each, by the replica's name."""
+        return {name: of for of, branch in self.branches.items() for name in replica_names(of, branch.replicas)}
+
 
 Section = TypeVar("Section", bound=Struct)
 
@@ -135,6 +140,11 @@ def load_config(path: str | Path) -> ClusterConfig:
 def data_file(data: Path, name: str) -> Path:
     """Where an actor keeps its data: `<data>/<name>.db`."""
     return data / f"{name}.db"
+
+
+def replica_names(branch: str, count: int) -> list[str]:
+    """What the replicas are called that are started together with a branch."""
+    return [f"{branch}-replica-{number}" for number in range(1, count + 1)]
 
 
 def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
@@ -156,9 +166,9 @@ def url_of(section: RestConfig | DashboardConfig) -> str:
     return f"http://{host}:{section.port}"
 
 
-def parse_reachable_endpoint(text: str) -> Endpoint:
+def parse_reachable_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
     """As `parse_endpoint`, for an address that others connect to: 0.0.0.0 and * are only good to listen on."""
-    endpoint = parse_endpoint(text)
+    endpoint = parse_endpoint(text, lowest_port)
     if endpoint.host in _EVERYWHERE:
         raise InvalidInput(
             f"{text!r} is an address to listen on, others cannot connect to it: write a name or number of this machine"
@@ -261,7 +271,17 @@ class _Reader:
             if name.lower() in taken:  # the data files of both would be one file on some systems
                 raise self._wrong(key, f"the name {taken[name.lower()]!r} is taken: choose another one")
             branches[name] = self._branch(key, self._section(tables, name, BranchConfig, key))
+        for name, branch in branches.items():
+            self._check_replicas(name, branch, branches)
         return branches
+
+    def _check_replicas(self, name: str, branch: BranchConfig, branches: Mapping[str, BranchConfig]) -> None:
+        """Their data files and keys are called as they are: no branch may be, too."""
+        taken = {other.lower(): other for other in branches}
+        for replica in replica_names(name, branch.replicas):
+            if replica.lower() in taken:
+                other = taken[replica.lower()]
+                raise self._wrong(f"branches.{other}", f"the name is that of a replica of {name}: choose another one")
 
     def _branch(self, key: str, section: BranchConfig) -> BranchConfig:
         _, addresses = self._addresses(key, section)

@@ -164,6 +164,11 @@ def test_rest_reads_at_it_when_that_will_do(bank: Cluster) -> None:
         assert "as_of" not in delhi, "it has no replica: the branch answers"
         (shown,) = rest.get("/v1/replicas").json["replicas"]
         assert (shown["name"], shown["branch"]) == (REPLICA, "Mumbai")
+        metrics = rest.get("/metrics").body.decode()
+        who = f'{{branch="Mumbai",name="{REPLICA}"}}'
+        assert f"zbank_replica_position{who} {float(shown['position'])}\n" in metrics
+        assert f"zbank_replica_behind_rows{who} 0.0\n" in metrics
+        assert f"zbank_replica_lag_seconds{who} 0." in metrics
 
 
 def test_status_shows_it(bank: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Every `curl` line of docs/rest.md and the README, run as it stands against a fresh bank of the demo's three branches."""
+"""Every `curl` line of the pages that show some, run as it stands against a fresh bank of the demo's three branches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.cluster import COMMAND_LIMIT_S, Cluster, free_ports, wait_until
 from tests.docs import ROOT, blocks
 
-PAGES = (ROOT / "docs" / "rest.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "rest.md", ROOT / "README.md", ROOT / "docs" / "replication.md")
 WRITTEN = "localhost:5000"
 STATUS = re.compile(r"\s+# (?P<status>[0-9]{3})$", re.M)
 

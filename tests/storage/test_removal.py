@@ -11,7 +11,7 @@ import pytest
 
 from zbank.errors import CorruptStore, ForeignStore, StoreError
 from zbank.storage.opening import Identity
-from zbank.storage.removal import remove_store
+from zbank.storage.removal import find_stores, remove_store
 from zbank.storage.sqlite import JournalStore
 
 MUMBAI = Identity("demo", "branch", "Mumbai")
@@ -37,6 +37,21 @@ def test_all_files_of_the_store_go_and_no_others(tmp_path: Path) -> None:
     assert files(tmp_path) == {"Mumbai.db.backup", "Mumbai.db.lock"} | delhi
     with closing(make(tmp_path / "Mumbai.db")) as store:
         assert (store.epoch, store.seq) == (1, 0)
+
+
+def test_whose_data_is_in_a_folder_is_told_and_nothing_touched(tmp_path: Path) -> None:
+    """Of those that run too, and of those that were not closed."""
+    replica = Identity("demo", "replica", "Mumbai")
+    make(tmp_path / "Mumbai ?#.db").close()
+    (tmp_path / "notes.db").write_text("mine, and no database at all")
+    with closing(sqlite3.connect(tmp_path / "photos.db")) as other:
+        other.execute("CREATE TABLE photos (name TEXT)")
+        other.commit()
+    with closing(make(tmp_path / "Mumbai-replica-1.db", replica)):
+        before = files(tmp_path)
+        assert find_stores(tmp_path) == {tmp_path / "Mumbai ?#.db": MUMBAI, tmp_path / "Mumbai-replica-1.db": replica}
+        assert files(tmp_path) == before
+    assert find_stores(tmp_path / "nowhere") == {}
 
 
 def test_nothing_to_remove(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ from click.testing import CliRunner, Result
 
 from zbank.apps import branch as branch_app
 from zbank.apps import coordinator as coordinator_app
+from zbank.apps import replica as replica_app
+from zbank.apps import replica_keeper
 from zbank.apps.branch import BranchSettings
 from zbank.apps.cli import main, serve
 from zbank.apps.cli.serve import NOBODY
 from zbank.apps.coordinator import CoordinatorSettings
+from zbank.apps.replica import ReplicaSettings
 
 CLUSTER = """
 [cluster]
@@ -34,6 +39,7 @@ currency = "NOK"
 """
 
 Started = list[BranchSettings | CoordinatorSettings]
+Kept = list[tuple[dict[str, list[str]], dict[str, str], bool]]  #: commands, environment, whether lines are prefixed
 
 
 @pytest.fixture
@@ -223,3 +229,81 @@ def test_flags_that_stand_in_the_file(started: Started, config: str) -> None:
     result = run("branch", "--config", config, "--name", "Mumbai", "--port", "9100", "--preload")
     assert result.exit_code == 2
     assert "--port, --preload and --config: that stands in the file" in result.stderr
+
+
+# --- replicas beside a branch ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What would have been kept running beside a branch."""
+    seen: Kept = []
+
+    @contextmanager
+    def note(commands: dict[str, list[str]], environment: dict[str, str], *, prefix: bool) -> Iterator[None]:
+        seen.append((commands, environment, prefix))
+        yield
+
+    monkeypatch.setattr(replica_keeper, "kept", note)
+    return seen
+
+
+def with_replicas(config: str, count: int) -> str:
+    """The same file, and so many replicas of Mumbai."""
+    Path(config).write_text(CLUSTER.replace("preload = true", f"preload = true\nreplicas = {count}"))
+    return config
+
+
+def test_the_files_replicas_run_beside_a_branch(started: Started, kept: Kept, config: str) -> None:
+    assert run("branch", "--config", with_replicas(config, 2), "--name", "Mumbai", "--data", "/srv").exit_code == 0
+    [(commands, environment, prefix)] = kept
+    assert list(commands) == ["Mumbai-replica-1", "Mumbai-replica-2"]
+    assert commands["Mumbai-replica-2"][1:] == [
+        *("-m", "zbank.apps.cli", "replica", "--config", config, "--data", "/srv", "--of", "Mumbai"),
+        *("--name", "Mumbai-replica-2", "--host", "0.0.0.0", "--advertise", "10.0.0.1"),
+    ]
+    assert (environment["ZBANK_LOG"], environment["ZBANK_LOG_LEVEL"], prefix) == ("text", "info", True)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("flags", [("--replicas", "0"), ("--drills",)])
+def test_without_the_files_replicas(started: Started, kept: Kept, config: str, flags: tuple[str, ...]) -> None:
+    assert run("branch", "--config", with_replicas(config, 2), "--name", "Mumbai", *flags).exit_code == 0
+    assert kept == []
+    assert len(started) == 1
+
+
+def test_replicas_by_flags(started: Started, kept: Kept) -> None:
+    result = run("branch", "--name", "Oslo", "--replicas", "1", "--currency", "NOK", "--cluster", "lan", "--log", "json")
+    assert result.exit_code == 0, result.stderr
+    [(commands, environment, prefix)] = kept
+    assert commands["Oslo-replica-1"][3:] == [
+        *("replica", "--cluster", "lan", "--coordinator", "tcp://127.0.0.1:9000", "--currency", "NOK"),
+        *("--of", "Oslo", "--name", "Oslo-replica-1", "--host", "127.0.0.1"),
+    ]
+    assert (environment["ZBANK_LOG"], prefix) == ("json", False)
+
+
+@pytest.mark.parametrize("count", ["-1", "17", "x"])
+def test_numbers_of_replicas_that_are_none(started: Started, count: str) -> None:
+    result = run("branch", "--name", "Oslo", "--replicas", count)
+    assert (result.exit_code, started) == (2, [])
+    assert "--replicas" in result.stderr
+
+
+def test_a_replica_advertises_an_address_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ReplicaSettings] = []
+
+    def note(settings: ReplicaSettings) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr(replica_app, "run", note)
+    result = run("replica", "--of", "Oslo", "--host", "0.0.0.0", "--advertise", "10.0.0.2")
+    assert result.stdout == "advertises tcp://10.0.0.2, listens on a free port of 0.0.0.0\n"
+    assert run("replica", "--of", "Oslo").stdout == "advertises tcp://127.0.0.1, on a free port\n"
+    assert [(settings.endpoint, settings.bind) for settings in seen] == [
+        ("tcp://10.0.0.2:0", "tcp://0.0.0.0:0"),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
+    ]
+    assert run("branch", "--name", "Oslo", "--advertise", "10.0.0.2:0").exit_code == 2

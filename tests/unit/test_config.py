@@ -85,6 +85,19 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_config("c.toml").path == tmp_path / "c.toml"
 
 
+def test_replicas_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(GOOD.replace("preload = true", "replicas = 2"))
+    assert load_config(path).replicas == {"Mumbai-replica-1": "Mumbai", "Mumbai-replica-2": "Mumbai"}
+
+
+def test_no_branch_is_called_as_a_replica(tmp_path: Path) -> None:
+    text = GOOD.replace("preload = true", "replicas = 2").replace("[branches.Tokyo]", "[branches.mumbai-Replica-2]")
+    assert load(tmp_path, text) == "branches.mumbai-Replica-2: the name is that of a replica of Mumbai: choose another one"
+    (tmp_path / "cluster.toml").write_text(text.replace("replicas = 2", "replicas = 1"))
+    assert "mumbai-Replica-2" in load_config(tmp_path / "cluster.toml").branches
+
+
 MUMBAI = "endpoint = \"tcp://127.0.0.1:9100\""
 
 WRONG: list[tuple[str, str, str]] = [

@@ -20,7 +20,7 @@ from zbank.apps.api import app as app_module
 from zbank.apps.api.access import ALL, ANYBODY, MAY, Principal
 from zbank.apps.api.feed import Sight, event_json, positions_from, positions_text, told
 from zbank.apps.api.given import MovementGiven, PairGiven
-from zbank.apps.api.metrics import _counts, _states
+from zbank.apps.api.metrics import ActorFigures, _counts, _replicas, _states
 from zbank.apps.api.openapi import document, problem_codes
 from zbank.apps.api.paging import cursor_from, cursor_text
 from zbank.apps.api.problems import KINDS, STATUSES, Problem, problem_of
@@ -32,7 +32,7 @@ from zbank.domain.money import currency, parse_amount
 from zbank.domain.refusal import CODES
 from zbank.errors import InvalidAmount, InvalidInput, NoAnswer, Refused, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.figures import Figures
-from zbank.protocol.messages import COORDINATOR, Event, InDoubt, StatusInfo, Txn
+from zbank.protocol.messages import COORDINATOR, NEVER_US, Event, InDoubt, ReplicaInfo, StatusInfo, Txn
 from zbank.protocol.records import Executed
 from zbank.protocol.tokens import CUSTOMER, ROLES
 from zbank.transport.client_watch import EventBatch
@@ -281,3 +281,33 @@ def test_figures_of_actors_as_prometheus_has_them() -> None:
     assert found["zbank_in_doubt", ("age", "under 10 s"), ("name", "Mumbai")] == 1
     assert found["zbank_in_doubt", ("age", "over 10 min"), ("name", "Mumbai")] == 1
     assert found["zbank_unposted_rows", *who] == 4
+
+
+def test_how_far_replicas_are_behind_becomes_metrics() -> None:
+    level = ReplicaInfo("Mumbai-replica-1", "Mumbai", "tcp://127.0.0.1:9200", bytes(16), 3, 8712, 5, 420_000)
+    never = ReplicaInfo("Mumbai-replica-2", "Mumbai", "tcp://127.0.0.1:9201", bytes(16), 0, 0, 8717, NEVER_US + 7)
+    found = {
+        (sample.name, sample.labels["name"]): sample.value
+        for family in _replicas([level, never])
+        for sample in family.samples
+        if sample.labels["branch"] == "Mumbai"
+    }
+    assert found == {
+        ("zbank_replica_position", "Mumbai-replica-1"): 8712,
+        ("zbank_replica_behind_rows", "Mumbai-replica-1"): 5,
+        ("zbank_replica_lag_seconds", "Mumbai-replica-1"): 0.42,
+        ("zbank_replica_position", "Mumbai-replica-2"): 0,
+        ("zbank_replica_behind_rows", "Mumbai-replica-2"): 8717,
+        ("zbank_replica_lag_seconds", "Mumbai-replica-2"): float("inf"),
+    }
+
+
+def test_without_the_coordinator_nobody_is_asked_for_replicas() -> None:
+    class Bank:
+        def replicas(self) -> list[ReplicaInfo]:
+            raise Unreachable("no answer from tcp://127.0.0.1:9000")
+
+    figures = ActorFigures(Bank())  # type: ignore[arg-type]
+    assert figures._ask_replicas([ActorDown(COORDINATOR, "", "e", "r")]) == []
+    up = StatusInfo(COORDINATOR, "coordinator", "demo", bytes(16), 1, 9, 0, 5, 2, 0, 30, 4, 2, (), 100, (), "0.1.0")
+    assert figures._ask_replicas([up]) == [], "it left meanwhile"

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from zbank.clock import Clock
 from zbank.config import COORDINATOR_NAME
 from zbank.errors import InvalidConfig, InvalidInput
-from zbank.protocol.messages import BRANCH, BRIDGE, COORDINATOR, OPERATOR
+from zbank.protocol.messages import BRANCH, BRIDGE, COORDINATOR, OPERATOR, REPLICA
 from zbank.transport.keys import (
     LIST_NAME,
     SECRET_SUFFIX,
@@ -31,7 +31,7 @@ BRIDGE_NAME = "rest"  #: of the REST bridge's key
 OPERATOR_NAME = "operator"
 
 
-def make_all(folder: Path, cluster: str, branches: Iterable[str]) -> Keyring:
+def make_all(folder: Path, cluster: str, branches: Iterable[str], replicas: Iterable[str] = ()) -> Keyring:
     """Keys for every part of a bank, and an operator's. Raises InvalidInput when there are some already."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(folder):
@@ -42,6 +42,7 @@ def make_all(folder: Path, cluster: str, branches: Iterable[str]) -> Keyring:
         for name, _ in wanted:
             if name in roles:
                 raise InvalidInput(f"a branch named {name} needs another name: {name} is the key of the {roles[name]}")
+        wanted += [(name, REPLICA) for name in replicas]
         made = [_new(name, role) for name, role in [*roles.items(), *wanted]]
         keyring = Keyring(cluster, [key for key, _ in made])
         write_list(folder, keyring)

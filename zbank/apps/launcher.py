@@ -22,6 +22,7 @@ import zbank
 from zbank import Client
 from zbank.apps import launcher_setup as setup
 from zbank.apps.launcher_setup import DASHBOARD_NAME, REST_NAME
+from zbank.apps.replica_keeper import child_environment, replica_commands, zbank_command
 from zbank.apps.supervisor import RESTART_DELAYS_S, Supervisor
 from zbank.config import (
     COORDINATOR_NAME,
@@ -33,7 +34,7 @@ from zbank.config import (
     url_of,
 )
 from zbank.errors import InvalidConfig, InvalidInput, StoreError, ZbankError
-from zbank.protocol.messages import BRANCH, COORDINATOR, StatusInfo
+from zbank.protocol.messages import BRANCH, COORDINATOR, NEVER_US, REPLICA, StatusInfo
 from zbank.transport.keyfolder import find_folder
 from zbank.transport.keys import KEYS_VARIABLE
 
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = msgspec.structs.replace(config, dashboard=None)
         if options.drills:
             setup.check_for_drills(config)
+            config = setup.without_replicas(config)
         setup.check_ports_are_free(config)
         if options.fresh:
             for identity in setup.remove_data(config):
@@ -132,6 +134,7 @@ def _run(config: ClusterConfig, keys: Path | None, *, drills: bool) -> int:
             _show(config, keys, supervisor, drills=drills)
             while not stop.asked and supervisor.hopeless is None:
                 supervisor.turn(TURN_S)
+                _do_without_replica(config, supervisor)
         if supervisor.hopeless is not None:
             _say(f"{supervisor.hopeless.name} cannot run, its last lines above say why: everything is stopped")
             return EXIT_FAILED
@@ -143,32 +146,37 @@ def _run(config: ClusterConfig, keys: Path | None, *, drills: bool) -> int:
         _say("stopped; the data is kept for the next start")
 
 
+def _do_without_replica(config: ClusterConfig, supervisor: Supervisor) -> None:
+    """A replica that cannot run is no reason to close a bank that is open."""
+    if supervisor.hopeless is not None and supervisor.hopeless.name in config.replicas:
+        _say(f"{supervisor.hopeless.name} cannot run, its last lines above say why: the bank goes on without it")
+        supervisor.hopeless = None
+
+
 # --- what to run ------------------------------------------------------------------------------------------------------
 
 
 def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     """The command of each actor, by its name."""
-    common = ["--config", str(config.path), "--data", str(config.data.absolute())]
-    if drills:
-        common.append("--drills")
-    zbank_command = [sys.executable, "-m", "zbank.apps.cli"]
-    commands = {COORDINATOR_NAME: [*zbank_command, "coordinator", *common]}
+    where = ["--config", str(config.path), "--data", str(config.data.absolute())]
+    common = [*where, "--drills"] if drills else where
+    commands = {COORDINATOR_NAME: zbank_command("coordinator", *common)}
     for name in config.branches:
-        commands[name] = [*zbank_command, "branch", *common, "--name", name]
+        commands[name] = zbank_command("branch", *common, "--name", name, "--replicas", "0")
+    for name, branch in config.branches.items():
+        commands |= replica_commands(name, branch.replicas, branch.bind, branch.endpoint, where)
     if config.rest is not None:
-        commands[REST_NAME] = [*zbank_command, "rest", "--config", str(config.path)]
+        commands[REST_NAME] = zbank_command("rest", "--config", str(config.path))
         if drills:
             commands[REST_NAME] += ["--drills", "--data", str(config.data.absolute())]
     if config.dashboard is not None:
-        commands[DASHBOARD_NAME] = [*zbank_command, "dashboard", "--config", str(config.path)]
+        commands[DASHBOARD_NAME] = zbank_command("dashboard", "--config", str(config.path))
     return commands
 
 
 def _environment(keys: Path | None) -> dict[str, str]:
-    """Ours, and where the keys are; so that the children find this very zbank anywhere and write their lines at once."""
-    paths = [str(Path(zbank.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    told = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
-    return os.environ | told | {KEYS_VARIABLE: str(keys or "")}
+    """A child's, with the folder of the keys."""
+    return child_environment() | {KEYS_VARIABLE: str(keys or "")}
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------
@@ -178,7 +186,7 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
-    wanted = {child.name for child in supervisor.children}
+    wanted = {child.name for child in supervisor.children} - set(setup.promoted(config))  # these answer as their branch
     missing = wanted
     while missing:
         supervisor.turn(TURN_S)
@@ -188,8 +196,8 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
             if child.ends_in_a_row >= MAX_FALSE_STARTS:
                 supervisor.hopeless = child
                 return False
-        missing = wanted - _who_answers(config, keys)
         now_s = time.monotonic()
+        missing = wanted - _who_answers(config, keys, level=now_s < started_s + PATIENCE_S)
         if missing and now_s > patient_until_s:
             _say(f"still waiting for {', '.join(sorted(missing))}")
             patient_until_s = now_s + PATIENCE_S
@@ -199,19 +207,47 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
     return True
 
 
-def _who_answers(config: ClusterConfig, keys: Path | None) -> set[str]:
-    """Names of the actors that answer a status request now; the coordinator must know a branch for it to count."""
+def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> set[str]:
+    """Names of the actors that answer now; the coordinator must know a branch or a replica for it to count, and with `level`
+    a replica must have all that its branch had (who asks it before is told that there is no such account)."""
     try:
-        with Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "") as bank:
+        with _connect(config, keys) as bank:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
+            replicas = bank.replicas() if config.replicas else []
     except ZbankError:
         return set()
-    found = {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    found = {info.name for info in replicas if info.lag_us < NEVER_US or not level}
+    found |= {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
     for name, url in _pages(config).items():
         health = f"{url}/{'healthz' if name == REST_NAME else '_stcore/health'}"
         with suppress(OSError), urllib.request.urlopen(health, timeout=ASK_LIMIT_S):
             found.add(name)
     return found
+
+
+def _connect(config: ClusterConfig, keys: Path | None) -> Client:
+    return Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
+
+
+def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str, str]]:
+    """Role, name and address of each actor. Replicas take a port that is free: the coordinator knows which."""
+    yield COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
+    leads = setup.promoted(config)
+    known: dict[str, str] = {}
+    if config.replicas:
+        with suppress(ZbankError), _connect(config, keys) as bank:
+            known = {info.name: info.endpoint for info in bank.branches()}
+            known |= {info.name: info.endpoint for info in bank.replicas()}
+    for name, branch in config.branches.items():
+        if name in leads.values():
+            yield f"former {BRANCH}", name, branch.endpoint
+        else:
+            yield BRANCH, name, branch.endpoint
+    for name in config.replicas:
+        if name in leads:
+            yield f"{BRANCH} {leads[name]}", name, known.get(leads[name], "")
+        else:
+            yield REPLICA, name, known.get(name, "")
 
 
 def _pages(config: ClusterConfig) -> dict[str, str]:
@@ -229,9 +265,7 @@ def _show(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, *, d
     table = Table(title=f"cluster {config.name}", title_justify="left")
     for heading in ("role", "name", "address", "process id", "data"):
         table.add_column(heading, overflow="fold")
-    rows = [(COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint)]
-    rows += [(BRANCH, name, branch.endpoint) for name, branch in config.branches.items()]
-    for role, name, endpoint in rows:
+    for role, name, endpoint in _places(config, keys):
         table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
     pages = _pages(config)
     for name, url in pages.items():
@@ -265,6 +299,9 @@ def _first_steps(config: ClusterConfig, keys: Path | None) -> Iterator[str]:
     if ready:
         yield f"zbank transfer {ready[0]}/1001 {ready[min(1, len(ready) - 1)]}/1002 50"
         yield f"zbank statement {ready[0]}/1001"
+        copied = next((name for name in ready if config.branches[name].replicas), None)
+        if copied is not None:
+            yield f"zbank balance {copied}/1001 --replica"
 
 
 def _drill_steps(config: ClusterConfig) -> Iterator[str]:

@@ -25,9 +25,9 @@ from zbank.config import (
     url_host,
 )
 from zbank.errors import InvalidConfig
-from zbank.protocol.messages import BRANCH, COORDINATOR
+from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA
 from zbank.storage.opening import Identity
-from zbank.storage.removal import remove_store
+from zbank.storage.removal import find_stores, owner_of, remove_store
 from zbank.transport.keys import LIST_NAME, read_list
 
 REST_NAME = "rest"
@@ -77,6 +77,12 @@ def _as_toml(config: ClusterConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_replicas(config: ClusterConfig) -> ClusterConfig:
+    """The same cluster without replicas of its branches."""
+    branches = {name: msgspec.structs.replace(branch, replicas=0) for name, branch in config.branches.items()}
+    return msgspec.structs.replace(config, branches=branches)
+
+
 def check_for_drills(config: ClusterConfig) -> None:
     """Raise InvalidConfig when something listens where other machines can reach it."""
     for section, _, host, port in _listeners(config):
@@ -123,21 +129,32 @@ def _try_to_listen(host: str, port: int) -> None:
         probe.listen()
 
 
-def remove_data(config: ClusterConfig) -> list[Identity]:
-    """Remove the data of the actors of this cluster; whose there was."""
-    identities = [Identity(config.name, COORDINATOR, COORDINATOR_NAME)]
-    identities += [Identity(config.name, BRANCH, name) for name in config.branches]
-    return [identity for identity in identities if remove_store(data_file(config.data, identity.name), identity)]
+def promoted(config: ClusterConfig) -> dict[str, str]:
+    """Replicas that took their branch's place, whose data is the branch's now: the branch of each."""
+    wanted = {name: Identity(config.name, BRANCH, of) for name, of in config.replicas.items()}
+    return {name: who.name for name, who in wanted.items() if owner_of(data_file(config.data, name)) == who}
 
+
+def remove_data(config: ClusterConfig) -> list[Identity]:
+    """Remove the data of the actors of this cluster, and of all replicas of its branches: they would know what never
+    was. Gives whose there was."""
+    actors = [Identity(config.name, COORDINATOR, COORDINATOR_NAME)]
+    actors += [Identity(config.name, BRANCH, name) for name in config.branches]
+    replicas = [Identity(config.name, REPLICA, name) for name in config.branches]
+    files = {path: found for path, found in find_stores(config.data).items() if found in replicas}
+    files |= {data_file(config.data, name): Identity(config.name, BRANCH, of) for name, of in promoted(config).items()}
+    files |= {data_file(config.data, identity.name): identity for identity in actors}
+    return [identity for path, identity in files.items() if remove_store(path, identity)]
 
 
 def make_missing_keys(config: ClusterConfig) -> Path:
     """Keys for every part of this cluster, in its data folder; those that are there are kept. Gives the folder."""
     folder = config.data.absolute() / SECURE_FOLDER
     if not (folder / LIST_NAME).exists():
-        keymaking.make_all(folder, config.name, config.branches)
+        keymaking.make_all(folder, config.name, config.branches, config.replicas)
     keyring = read_list(folder)
-    for name in config.branches:
-        if keyring.of_name(name) is None:
-            keymaking.add(folder, name, BRANCH, ())
+    for role, names in ((BRANCH, config.branches), (REPLICA, config.replicas)):
+        for name in names:
+            if keyring.of_name(name) is None:
+                keymaking.add(folder, name, role, ())
     return folder

@@ -112,7 +112,8 @@ def serve(
                 engine, loop = wire(world, store, router)
                 stack.callback(loop.close)
                 how = "by keys" if keys is not None else "without keys, to this machine alone"
-                log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
+                where = router.getsockopt_string(zmq.LAST_ENDPOINT) if parse_endpoint(bind, 0).port == 0 else bind
+                log.info("%s serves at %s %s, epoch %d, %d records", identity, where, how, store.epoch, store.seq)
                 loop.run()
             except (TakesOver, Superseded):
                 store.close()

@@ -8,6 +8,7 @@ kernel kills the children when the launcher dies, however it dies.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import selectors
 import signal
@@ -117,14 +118,17 @@ class Supervisor:
         environment: Mapping[str, str],
         say: Say,
         delays_s: Sequence[float] = RESTART_DELAYS_S,
+        *,
+        prefix: bool = True,
     ) -> None:
-        """`commands` by name; `say` gets every line to print, the children's with a `name | ` prefix; `delays_s` go before
-        the 1st, 2nd, … start again in a row, the last before all others."""
+        """`commands` by name; `say` gets every line to print, the children's with a `name | ` before them unless `prefix` is
+        false; `delays_s` go before the 1st, 2nd, … start again in a row, the last before all others."""
         self.children = [Child(name, command, environment, delays_s) for name, command in commands.items()]
         self.hopeless: Child | None = None  #: one that ended because it is set up wrongly
         self._say = say
         self._selector = selectors.DefaultSelector()
         self._width = max(len(child.name) for child in self.children)
+        self._prefix = prefix
 
     def turn(self, timeout_s: float) -> None:
         """Start what is due, pass output on as it comes, notice who ended. Returns after `timeout_s` at the latest."""
@@ -169,7 +173,7 @@ class Supervisor:
     def _pass_on(self, child: Child) -> bool:
         lines, more = child.read_lines()
         for line in lines:
-            self._say(f"{child.name:<{self._width}} | {line}")
+            self._say(f"{child.name:<{self._width}} | {line}" if self._prefix else line)
         return more
 
     def _has_ended(self, child: Child) -> bool:
@@ -189,6 +193,7 @@ class Supervisor:
     def _after_end(self, child: Child) -> None:
         if child.exit_code == EXIT_USAGE:
             self.hopeless = child
+            child.due_s = math.inf
             return
         now_s = time.monotonic()
         delay_s = child.delay_after_end(now_s)

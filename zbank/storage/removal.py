@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -12,7 +13,7 @@ from zbank.storage.disk import StoreLock
 from zbank.storage.opening import APPLICATION_ID, Identity, check_belongs
 
 # What stands beside `<file>`. The lock file stays: removing it would let two processes lock two files of one name.
-_BESIDE = ("-wal", "-shm", ".reserve", ".new", ".new-journal")
+_BESIDE = (".superseded", "-wal", "-shm", ".reserve", ".new", ".new-journal")
 
 
 def remove_store(path: Path, identity: Identity) -> bool:
@@ -37,9 +38,33 @@ def remove_store(path: Path, identity: Identity) -> bool:
     return True
 
 
+def owner_of(path: Path) -> Identity | None:
+    """Whose data a file is; None when there is none, or that cannot be told."""
+    if not path.exists():
+        return None
+    with suppress(ForeignStore, CorruptStore):
+        return _identity_of(path)
+    return None
+
+
+def find_stores(folder: Path) -> dict[Path, Identity]:
+    """Whose data is in a folder, by file. What cannot be told is left out. No file is touched, nor made beside one."""
+    found: dict[Path, Identity] = {}
+    for path in sorted(folder.glob("*.db")):
+        with suppress(ForeignStore, CorruptStore):
+            found[path] = _identity_of(path, "?immutable=1")
+    return found
+
+
 def _check_is_of(identity: Identity, path: Path) -> None:
+    check_belongs(_identity_of(path), identity, path)
+
+
+def _identity_of(path: Path, how: str = "") -> Identity:
+    """Whose data it is; `how` ends the URI by which it is opened. Raises ForeignStore, CorruptStore."""
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(path.absolute().as_uri() + how, flags=flags)
         try:
             if connection.pragma("application_id") != APPLICATION_ID:
                 raise ForeignStore(f"{path} is a database of another program: move it away yourself")
@@ -48,4 +73,4 @@ def _check_is_of(identity: Identity, path: Path) -> None:
             connection.close()
     except (apsw.Error, StopIteration) as error:
         raise CorruptStore(f"{path} is damaged or no database ({error}): if nobody needs it, move it away") from error
-    check_belongs(Identity(cluster, role, name), identity, path)
+    return Identity(cluster, role, name)

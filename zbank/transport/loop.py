@@ -17,7 +17,7 @@ import zmq
 from zbank.clock import Clock
 from zbank.protocol.codec import encode_frames
 from zbank.protocol.machine import Address, Effect
-from zbank.protocol.messages import CLIENT, FEED, AnyMessage, Fault, Register, Registered
+from zbank.protocol.messages import CLIENT, FEED, REPLICA, AnyMessage, Fault, Register, Registered
 from zbank.transport.access import only_own
 from zbank.transport.door import Door
 from zbank.transport.engine import Engine
@@ -81,6 +81,7 @@ class ActorLoop:
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
         self._refused: dict[str, str] = {}  #: by branch: why it cannot register
+        self._told: frozenset[str] = frozenset()  #: alarms that stand in the log
         self._stopping = False
         self._next_tick_us = 0
         self._dropped_answers = 0  #: not told in the log yet
@@ -290,7 +291,17 @@ class ActorLoop:
             if link.idle(now.mono_us):
                 link.close()
                 del self._links[name]
-        return self._engine.tick(now)
+        effects = self._engine.tick(now)
+        if self._engine.machine.role == REPLICA:
+            self._tell_alarms(self._engine.machine.alarms)
+        return effects
+
+    def _tell_alarms(self, alarms: Mapping[str, str]) -> None:
+        """Say once in the log that a replica has other rows than its branch: the lists only show that it lags."""
+        for code in ("ahead", "diverged"):
+            if code in alarms and code not in self._told:
+                log.error("%s", alarms[code])
+        self._told = frozenset(alarms)
 
     def _follow_keys(self, keys: Keys) -> None:
         """Take over what was changed in the list: who is not good any more is put out, and our own new key answers."""

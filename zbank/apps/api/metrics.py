@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,7 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from zbank import Client
-from zbank.protocol.messages import BRANCH, COORDINATOR, FiguresInfo, StatusInfo
+from zbank.errors import ZbankError
+from zbank.protocol.messages import BRANCH, COORDINATOR, NEVER_US, FiguresInfo, ReplicaInfo, StatusInfo
 from zbank.transport.views import ActorDown
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -83,8 +86,17 @@ class ActorFigures(Collector):
         """What the actors tell now."""
         with ThreadPoolExecutor(1) as pool:  # both at once: a silent actor is waited for
             asked = pool.submit(self._bank.figures)
-            yield from _states(self._bank.status())
+            actors = self._bank.status()
+            yield from _states(actors)
             yield from _counts([told for told in asked.result() if isinstance(told, FiguresInfo)])
+            yield from _replicas(self._ask_replicas(actors))
+
+    def _ask_replicas(self, actors: list[StatusInfo | ActorDown]) -> list[ReplicaInfo]:
+        """None while the coordinator is away: they would be waited for."""
+        if any(isinstance(actor, StatusInfo) and actor.role == COORDINATOR for actor in actors):
+            with suppress(ZbankError):
+                return self._bank.replicas()
+        return []
 
 
 def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
@@ -120,6 +132,21 @@ def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
             for age, count in _by_age(actor).items():
                 doubt.add_metric((actor.name, age), count)
     yield from (up, *gauges.values(), uptime, alarms, doubt)
+
+
+def _replicas(replicas: list[ReplicaInfo]) -> Iterator[Metric]:
+    labels = ("name", "branch")
+    position = GaugeMetricFamily("zbank_replica_position", "Its last row of its branch's journal", labels=labels)
+    behind = GaugeMetricFamily("zbank_replica_behind_rows", "Rows that its branch was known to have more", labels=labels)
+    lag = GaugeMetricFamily(
+        "zbank_replica_lag_seconds", "It shows all that its branch had so long ago; +Inf: it never was level", labels=labels
+    )
+    for info in replicas:
+        names = (info.name, info.of)
+        position.add_metric(names, float(info.seq))
+        behind.add_metric(names, float(info.behind))
+        lag.add_metric(names, info.lag_us / 1e6 if info.lag_us < NEVER_US else inf)
+    yield from (position, behind, lag)
 
 
 def _by_age(actor: StatusInfo) -> dict[str, float]:

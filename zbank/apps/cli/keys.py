@@ -77,7 +77,7 @@ def keys() -> None:
 @click.option("--branch", "branches", multiple=True, metavar="NAME", help="A branch, where there is no file; several times.")
 @folder_options
 def init(folder: Path, config: str | None, cluster: str | None, branches: tuple[str, ...]) -> int:
-    """Make a key for the coordinator, each branch, the REST bridge, and an operator.
+    """Make a key for the coordinator, each branch and its `replicas` in the file, the REST bridge, and an operator.
 
     \b
     Examples:
@@ -87,16 +87,17 @@ def init(folder: Path, config: str | None, cluster: str | None, branches: tuple[
     from zbank.apps.keymaking import make_all
     from zbank.transport.keys import LIST_NAME, SECRET_SUFFIX
 
+    replicas: tuple[str, ...] = ()
     if config is not None:
         from zbank.config import load_config
 
         if cluster or branches:
             raise click.UsageError("--cluster and --branch stand in the file: give --config alone, or them alone")
         found = load_config(config)
-        cluster, branches = found.name, tuple(found.branches)
+        cluster, branches, replicas = found.name, tuple(found.branches), tuple(found.replicas)
     elif not branches:
         raise click.UsageError("say for whom: --config FILE, or --branch NAME for each branch")
-    keyring = make_all(folder, cluster or DEFAULT_CLUSTER, branches)
+    keyring = make_all(folder, cluster or DEFAULT_CLUSTER, branches, replicas)
     click.echo(f"made {len(keyring.keys)} keys in {folder}:")
     show_facts([(f"  {key.name}{SECRET_SUFFIX}", f"secret; only for the machine of {_who(key)}") for key in keyring.keys])
     show_facts([(f"  {LIST_NAME}", "not secret; for every machine")])

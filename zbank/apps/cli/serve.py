@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint, keys_folder, log_options
+from zbank.apps.cli.shell import DEFAULT_ENDPOINT, checked_endpoint, keys_folder, log_environment, log_options
 from zbank.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
-    from zbank.config import ClusterConfig
+    from zbank.apps.branch import BranchSettings
+    from zbank.config import BranchConfig, ClusterConfig
 
 DEFAULT_CLUSTER = "demo"
 DEFAULT_CURRENCY = "INR"
@@ -37,27 +39,37 @@ _port = click.IntRange(1, 65535)
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--preload", is_flag=True, help="Accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
+@click.option(
+    "--replicas", type=click.IntRange(0, 16), metavar="N", help="Replicas to run beside it.  [from the config, or 0]"
+)
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
 @log_options
 def branch(
-    config: str | None, name: str, data: str | None, preload: bool, drills: bool, **flags: str | int | None
+    *,
+    config: str | None,
+    name: str,
+    data: str | None,
+    preload: bool,
+    replicas: int | None,
+    drills: bool,
+    **flags: str | int | None,
 ) -> int:
-    """Run one branch until SIGTERM or Ctrl-C.
+    """Run one branch, with replicas beside it, until SIGTERM or Ctrl-C.
 
     \b
     Examples:
       zbank branch --config config/cluster.toml --name Mumbai
       zbank branch --name Mumbai --host 0.0.0.0 --port 9100 --preload --coordinator tcp://192.168.1.50:9000
+      zbank branch --name Mumbai --replicas 2
     """
     from zbank.apps.branch import BranchSettings
     from zbank.apps.roles import run_branch
 
     if config is not None:
         cluster = _load_alone(config, flags | {"preload": preload or None})
-        found = cluster.branches.get(name)
-        if found is None:
-            known = ", ".join(cluster.branches)
-            raise InvalidConfig(f"{cluster.path}: branches.{name} is missing: the file has {known}")
+        found = _branch_of(cluster, name)
+        if replicas is None and not drills:
+            replicas = found.replicas
         settings = BranchSettings(
             name=name,
             cluster=cluster.name,
@@ -88,7 +100,27 @@ def branch(
             drills=drills,
             keys=keys_folder(config),
         )
-    return run_branch(settings)
+    if not replicas:
+        return run_branch(settings)
+    where = ["--config", config] if config is not None else _bank_flags(settings)
+    return _with_replicas(settings, replicas, where if data is None else [*where, "--data", data])
+
+
+def _bank_flags(settings: BranchSettings) -> list[str]:
+    """What a branch that was started by flags has to tell its replicas."""
+    (coordinator,) = settings.coordinators
+    return ["--cluster", settings.cluster, "--coordinator", coordinator, "--currency", settings.currency]
+
+
+def _with_replicas(settings: BranchSettings, count: int, where: Sequence[str]) -> int:
+    """Run a branch, and replicas of it as long as it runs. `where`: the flags that tell them of the bank and of their data."""
+    from zbank.apps.replica_keeper import child_environment, kept, replica_commands
+    from zbank.apps.roles import run_branch
+
+    told = log_environment()
+    commands = replica_commands(settings.name, count, settings.bind, settings.endpoint, where)
+    with kept(commands, child_environment() | told, prefix=told["ZBANK_LOG"] == "text"):
+        return run_branch(settings)
 
 
 @click.command()
@@ -173,22 +205,19 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
         raise click.UsageError(str(error)) from error
     told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster")}
     cluster = None if config is None else _load_alone(config, told_there)
-    found = None if cluster is None else cluster.branches.get(of)
-    if cluster is not None and found is None:
-        raise InvalidConfig(f"{cluster.path}: branches.{of} is missing: the file has {', '.join(cluster.branches)}")
-    bind, endpoint = _addresses(flags, 0)
-    coordinator = str(flags["coordinator"] or DEFAULT_ENDPOINT)
+    found = None if cluster is None else _branch_of(cluster, of)
+    if cluster is None:
+        coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
+    else:
+        coordinator = cluster.coordinator.endpoint
+    bind, endpoint = _addresses(flags, 0, towards=coordinator)
     settings = ReplicaSettings(
         name=name,
         of=of,
         cluster=str(flags["cluster"] or DEFAULT_CLUSTER) if cluster is None else cluster.name,
         endpoint=endpoint,
         bind=bind,
-        coordinators=(
-            checked_endpoint(coordinator, "--coordinator", COORDINATOR_PORT)
-            if cluster is None
-            else cluster.coordinator.endpoint,
-        ),
+        coordinators=(coordinator,),
         currency=str(flags["currency"] or DEFAULT_CURRENCY) if found is None else found.currency,
         data=Path(data) if data else Path("data") / name if cluster is None else cluster.data,
         branches={} if found is None else {of: found.endpoint},
@@ -205,6 +234,13 @@ def _load_alone(config: str, flags: dict[str, str | int | bool | None]) -> Clust
     if given:
         raise click.UsageError(f"{', '.join(given)} and --config: that stands in the file, change it there")
     return load_config(config)
+
+
+def _branch_of(cluster: ClusterConfig, name: str) -> BranchConfig:
+    found = cluster.branches.get(name)
+    if found is None:
+        raise InvalidConfig(f"{cluster.path}: branches.{name} is missing: the file has {', '.join(cluster.branches)}")
+    return found
 
 
 def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
@@ -233,17 +269,23 @@ def _addresses(flags: dict[str, str | int | None], default_port: int, towards: s
         bind = str(parse_endpoint(f"tcp://{host}:{port}", 0))
     except InvalidInput as error:
         raise click.UsageError(f"--host: {error}") from error
+    listens = f"listens on {bind}" if port else f"listens on a free port of {host}"
     if flags["advertise"] is not None:
         endpoint = checked_endpoint(str(flags["advertise"]), "--advertise", port)
-        click.echo(f"advertises {endpoint}, listens on {bind}")
+        click.echo(f"advertises {_shown(endpoint)}, {listens}")
     elif host in LISTEN_EVERYWHERE:
         address, what = _own_address(parse_endpoint(towards).host if towards else "")
         endpoint = f"tcp://{address}:{port}"
-        click.echo(f"advertises {endpoint}, {what} (--advertise says otherwise), listens on {bind}")
+        click.echo(f"advertises {_shown(endpoint)}, {what} (--advertise says otherwise), {listens}")
     else:
         endpoint = bind
-        click.echo(f"advertises {endpoint}")
+        click.echo(f"advertises {_shown(endpoint)}" + ("" if port else ", on a free port"))
     return bind, endpoint
+
+
+def _shown(endpoint: str) -> str:
+    """An address in words: a port that is not known yet is none."""
+    return endpoint.removesuffix(":0")
 
 
 def _own_address(towards: str) -> tuple[str, str]:

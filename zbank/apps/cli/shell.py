@@ -238,6 +238,12 @@ def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def log_environment() -> dict[str, str]:
+    """How a command with these options was told to log, for those that it starts."""
+    given = click.get_current_context().params
+    return {"ZBANK_LOG": given["log_form"], "ZBANK_LOG_LEVEL": given["log_level"]}
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
@@ -281,6 +287,6 @@ def checked_endpoint(text: str, option: str, default_port: int | None = None) ->
     if default_port is not None and not re.search(r":[0-9]+$", full):
         full = f"{full}:{default_port}"
     try:
-        return str(parse_reachable_endpoint(full))
+        return str(parse_reachable_endpoint(full, 0 if default_port == 0 else 1))
     except InvalidInput as error:
         raise click.UsageError(f"{option}: {error}") from error

@@ -1,4 +1,4 @@
-"""The actors, and what waits for a decision."""
+"""The actors, their replicas, and what waits for a decision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
 from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import actor_name, age, count, milliseconds, plain, size
-from zbank.apps.dashboard.views import site
+from zbank.apps.dashboard.views import replicas, site
 
 REFRESH_S = 1.0
 SHOWN = 10  #: in doubt, the oldest
@@ -38,6 +38,8 @@ def live() -> None:
         with look.card("actors"):
             look.heading("Actors")
             _actors(now)
+        with look.card("replicas"):
+            replicas.card(now)
         with look.card("doubt"):
             look.heading("In doubt")
             _in_doubt()

@@ -1,0 +1,43 @@
+"""How a replica does, in words. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zbank.apps.dashboard.rest import Json
+from zbank.apps.dashboard.texts import age
+
+LEVEL_S = 3.0  #: a replica tells where it stands once a second: every good one seems to lag by about that
+SILENT_S = 10.0  #: as in a replica's own alarm
+
+
+class Standing(NamedTuple):
+    """How a replica does."""
+
+    dot: str  #: good, wait or bad
+    state: str
+    shows: str  #: until when it shows everything
+    behind: str  #: in rows; a dash while that is not known
+    note: str  #: what a reader has to know; "" = all is well
+
+
+def standing(replica: Json, branch_is_up: bool) -> Standing:
+    """Of one replica, as the bridge tells it."""
+    name, branch, lag_s = replica["name"], replica["branch"], replica["lag_s"]
+    behind = f"{replica['behind']:,}"
+    if lag_s is None:
+        note = (
+            f"{name} has not come to the end of {branch}'s journal since it started: it is catching up, or does not reach "
+            f"{branch}. What is read there may be old, and newer accounts may be missing."
+        )
+        return Standing("wait", "not level yet", "–", behind, note)
+    if lag_s <= LEVEL_S:
+        return Standing("good", "level", f"{lag_s:.1f} s ago", behind, "")
+    if lag_s <= SILENT_S:
+        return Standing("wait", "lags", f"{age(lag_s)} ago", behind, "")
+    if branch_is_up:
+        why = f"{branch} answers, so {name} or the way between them is down, or its rows are not {branch}'s any more"
+        note = f"{name} has not caught up with {branch} for {age(lag_s)}. {why}: its log says more."
+    else:
+        note = f"{name} shows {branch} as it was {age(lag_s)} ago: {branch} does not answer. It catches up by itself."
+    return Standing("bad", "silent", f"{age(lag_s)} ago", "–", note)

@@ -1,0 +1,58 @@
+"""The replicas of all branches, as a card of the page Operations."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from zbank.apps.dashboard import look, session
+from zbank.apps.dashboard.replicas import Standing, standing
+from zbank.apps.dashboard.rest import Json
+from zbank.apps.dashboard.session import Look
+from zbank.apps.dashboard.texts import plain
+
+HEADINGS = ("Replica", "State", "Branch", "Shows all until", "Rows behind", "Position", "Address")
+
+
+def card(now: Look) -> None:
+    """All replicas, and how far each is behind."""
+    look.heading("Replicas")
+    if now.coordinator is None:
+        look.empty("Not known now.", "The coordinator knows the replicas, and it does not answer.")
+        return
+    with session.guarded():
+        found = session.rest().get("v1", "replicas")["replicas"]
+        if not found:
+            branch = next((actor["name"] for actor in now.branches), "Mumbai")
+            how = f"Start one by zbank replica --of {branch}, or by replicas = 1 in the config file."
+            look.empty("There are no replicas.", f"A replica is a copy of a branch to read at. {how}")
+            return
+        up = {actor["name"] for actor in now.branches if actor["up"]}
+        _replicas([(replica, standing(replica, replica["branch"] in up)) for replica in found])
+
+
+def _replicas(found: list[tuple[Json, Standing]]) -> None:
+    rows = [
+        (
+            replica["name"],
+            look.dot(at.dot, at.state),
+            replica["branch"],
+            at.shows,
+            at.behind,
+            f"{replica['position']:,}",
+            replica["endpoint"],
+        )
+        for replica, at in found
+    ]
+    look.table(HEADINGS, rows, right=(3, 4, 5))
+    for replica, at in found:
+        _one(replica, at)
+    st.caption(
+        "Shows all until: its lag; who reads at this replica sees everything that its branch had then. Rows behind: what its "
+        "branch was known to have more. Position: its last row of its branch's journal."
+    )
+
+
+def _one(_replica: Json, at: Standing) -> None:
+    """What there is to say of one replica. What can be done with it belongs here, too."""
+    if at.note:
+        st.warning(plain(at.note), icon=":material/content_copy:")
