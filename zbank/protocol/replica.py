@@ -50,6 +50,7 @@ CONFIRM_EVERY_US = 20_000  #: while rows are heard
 ANSWER_LIMIT_US = 1_000_000  #: then it is asked again
 TELL_EVERY_US = 1_000_000  #: the coordinator, where this replica stands
 MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for in time
+MAX_HEARD_BYTES = 16 << 20  #: of them: anybody with a branch's key can publish rows that are as long as rows may be
 SILENT_ALARM_US = 10_000_000
 
 
@@ -69,6 +70,7 @@ class Follower(Machine):
         self._instance = instance
         self._chain = chain  #: of the last row taken
         self._heard: list[Taken] = []
+        self._heard_bytes = 0
         self._has_gap = False
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
@@ -141,12 +143,14 @@ class Follower(Machine):
         seq, chain = self._tip()
         if message.after > seq:
             self._has_gap = True
-        if message.after != seq or len(self._heard) >= MAX_HEARD:
+        if message.after != seq or len(self._heard) >= MAX_HEARD or self._heard_bytes >= MAX_HEARD_BYTES:
             return NOTHING
         try:
-            self._heard += _chained(seq, chain, message.rows)
+            heard = _chained(seq, chain, message.rows)
         except CorruptStore:  # it is not from this branch, or from a newer version of it: its own word will tell
             return NOTHING
+        self._heard += heard
+        self._heard_bytes += _bytes_of(heard)
         return self._ask(now) if now.mono_us >= self._due_us - ASK_EVERY_US + CONFIRM_EVERY_US else NOTHING
 
     def _ask(self, now: Now) -> Step:
@@ -183,6 +187,7 @@ class Follower(Machine):
             self._heard = rest[len(more) :] if same else []
         else:
             self._heard = self._heard[count:]
+        self._heard_bytes = _bytes_of(self._heard)
         if taken:
             self._chain = taken[-1].row.chain
         reached = taken[-1].row.seq if taken else state.seq
@@ -198,7 +203,7 @@ class Follower(Machine):
     def _differs(self, message: Rows, count: int, now: Now) -> Step:
         """The branch has not the same row there. What was only heard is dropped; what was taken is an alarm."""
         if count:
-            self._heard = []
+            self._heard, self._heard_bytes = [], 0
             return self._ask(now)
         name, seq = self.state.name, self.state.seq
         if message.chain:
@@ -269,6 +274,10 @@ class Follower(Machine):
             version=about.version,
             customers_minor=state.customers_minor,
         )
+
+
+def _bytes_of(taken: Iterable[Taken]) -> int:
+    return sum(len(one.row.body) for one in taken)
 
 
 def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:

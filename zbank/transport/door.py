@@ -39,6 +39,7 @@ MAX_ADDRESSES = 10_000  #: whose bursts are remembered
 MAX_UNTAKEN_BYTES = 16 * MAX_FRAME_BYTES  #: of one connection: sent here and not taken yet
 MAX_UNREAD_BYTES = 16 * MAX_FRAME_BYTES  #: of one connection: answers that it does not read
 UNREAD_S = 10.0  #: so long a connection may read nothing of what waits for it
+MAX_ASKED_BYTES = 8 * 1024  #: of one subscriber to the feed, ever: each byte of a topic takes twelve of memory
 SHUT_OUT_S = 10.0  #: a key that has cost too much is not let in for so long
 SWEEP_S = 0.25
 TOLD_EVERY_S = 10.0
@@ -51,7 +52,8 @@ MAY_ENTER: dict[bytes, frozenset[str] | None] = {
     FEED_OUT_DOMAIN: frozenset({REPLICA}),
 }
 
-_ACKED, _RECEIVED = 120, 128  #: offsets in struct tcp_info (linux/tcp.h): tcpi_bytes_acked, tcpi_bytes_received
+#: offsets in struct tcp_info (linux/tcp.h): tcpi_bytes_acked, tcpi_bytes_received, tcpi_notsent_bytes
+_ACKED, _RECEIVED, _UNSENT = 120, 128, 144
 _IS_LINUX = sys.platform == "linux"
 
 log = logging.getLogger("zbank")
@@ -73,6 +75,7 @@ class Connection(Struct, eq=False):
     given_bytes: int = 0  #: handed to ZeroMQ for it; the loop counts
     watch: Socket | None = None  #: that told of it; None = the loop saw a frame first
     is_counted: bool = True  #: the loop counts its bytes: not those of the feed
+    most_bytes: int = 0  #: that it may send, ever; 0 = any number
     acked_bytes: int = 0  #: at the last look
     moved_s: float = 0.0  #: when it last read something, or had nothing to read
 
@@ -95,7 +98,8 @@ class Door:
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
         self._context = context
         self._watched = 0
-        self._watches: dict[Socket, bool] = {}  #: sockets that tell of connections, and whether the loop counts their bytes
+        #: sockets that tell of connections; whether the loop counts their bytes, and how many each may send
+        self._watches: dict[Socket, tuple[bool, int]] = {}
         self.watch(router, is_counted=True)
         self._zap: Socket | None = None
         if keys is not None:
@@ -109,15 +113,16 @@ class Door:
         self._stop.set()
         self._thread.join()
 
-    def watch(self, server: Socket, *, is_counted: bool = False) -> None:
-        """Count the connections to this socket too. Call it before any thread uses the socket."""
+    def watch(self, server: Socket, *, is_counted: bool = False, most_bytes: int = 0) -> None:
+        """Count the connections to this socket too; each may send so many bytes (0 = any number) until it is ended. Call it
+        before any thread uses the socket."""
         self._watched += 1
         name = f"inproc://door-{id(self)}-{self._watched}"
         server.monitor(name, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED)
         events = self._context.socket(zmq.PAIR)
         events.setsockopt(zmq.RCVHWM, 0)  # else a full queue here would stop libzmq's own thread
         events.connect(name)
-        self._watches[events] = is_counted  # from here on it is the thread's
+        self._watches[events] = is_counted, most_bytes  # from here on it is the thread's
 
     def check(self) -> None:
         """Raise DoorFailed when the thread is no more."""
@@ -191,7 +196,7 @@ class Door:
         event, fd = struct.unpack("=HI", head[:6])
         with self._lock:
             if event == zmq.EVENT_MONITOR_STOPPED:
-                is_counted = self._watches.pop(watch)
+                is_counted, _ = self._watches.pop(watch)
                 for one in [one for one in self._connections.values() if one.watch is watch and not is_counted]:
                     self._leave(one.fd)
                 return False
@@ -202,7 +207,8 @@ class Door:
                 connection = self._connections.get(fd)
                 if connection is None or connection.inode != inode:
                     connection = self._enter(fd, inode, handle.getpeername()[0])
-                connection.watch, connection.is_counted = watch, self._watches[watch]
+                connection.watch = watch
+                connection.is_counted, connection.most_bytes = self._watches[watch]
                 if self._is_too_many(connection.address):
                     handle.shutdown(socket.SHUT_RDWR)
         return True
@@ -269,17 +275,19 @@ class Door:
     def _sweep(self, now_s: float) -> None:
         """Put out who sends more than can be taken, and who does not read."""
         for connection in self.connections():
-            if not connection.is_counted:
-                continue
             with suppress(OSError), _socket_of(connection.fd) as (one, inode):
                 if inode != connection.inode:
                     continue
                 info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-                if len(info) < _RECEIVED + 8:
+                if len(info) < _UNSENT + 4:
                     return  # an old kernel
                 (received,) = struct.unpack_from("=Q", info, _RECEIVED)
                 (acked,) = struct.unpack_from("=Q", info, _ACKED)
-                why = self._why_out(connection, received, acked, now_s)
+                if connection.is_counted:
+                    why = self._why_out(connection, received, acked, now_s)
+                else:
+                    (unsent,) = struct.unpack_from("=I", info, _UNSENT)
+                    why = self._why_out_of_feed(connection, received, acked, unsent, now_s)
                 if why:
                     self.tell(f"a connection of {connection.address} is ended: {why}")
                     one.shutdown(socket.SHUT_RDWR)
@@ -294,6 +302,15 @@ class Door:
             return f"it does not read its answers: more than {MAX_UNREAD_BYTES >> 20} MiB wait"
         if now_s - connection.moved_s > UNREAD_S:
             return f"it has not read its answers for {UNREAD_S:g} s"
+        return ""
+
+    def _why_out_of_feed(self, connection: Connection, received: int, acked: int, unsent: int, now_s: float) -> str:
+        if acked != connection.acked_bytes or not unsent:
+            connection.acked_bytes, connection.moved_s = acked, now_s
+        if 0 < connection.most_bytes < received:
+            return f"it asks for more than {connection.most_bytes >> 10} KiB of topics of the feed"
+        if now_s - connection.moved_s > UNREAD_S:
+            return f"it has not read the feed for {UNREAD_S:g} s"
         return ""
 
     def tell(self, text: str) -> None:

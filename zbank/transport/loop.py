@@ -152,8 +152,8 @@ class ActorLoop:
                 if isinstance(incoming[2], Registered):
                     self._learn(incoming[2])
                 queue.add(link.name, incoming)
-        if self._feed is not None:
-            for incoming in self._feed.receive(MAX_LINK_MESSAGES):
+        if self._feed is not None and not queue.has_any(FEED):  # else it waits, or is lost, where it is bounded
+            for incoming in self._feed.receive():
                 queue.add(FEED, incoming)
         self._inbox.drain(now_us)
 
@@ -298,8 +298,8 @@ class ActorLoop:
         if keys.keyring is not self._keyring:  # whoever dials looks, too
             self._keyring = keys.keyring
             log.info("the list of keys was changed: it is followed")
-            if self._feed is not None:
-                self._feed.renew(keys)
+        if self._feed is not None:  # also when a key has come to its end by itself
+            self._feed.renew(keys)
         self._engine.keys_seen(keys.noted(), self._clock.now())
         if keys.pair != pair:
             door = self._door
