@@ -52,8 +52,7 @@ MAY_ENTER: dict[bytes, frozenset[str] | None] = {
     FEED_OUT_DOMAIN: frozenset({REPLICA}),
 }
 
-#: offsets in struct tcp_info (linux/tcp.h): tcpi_bytes_acked, tcpi_bytes_received, tcpi_notsent_bytes
-_ACKED, _RECEIVED, _UNSENT = 120, 128, 144
+_ACKED, _RECEIVED = 120, 128  #: offsets in struct tcp_info (linux/tcp.h): tcpi_bytes_acked, tcpi_bytes_received
 _IS_LINUX = sys.platform == "linux"
 
 log = logging.getLogger("zbank")
@@ -279,20 +278,19 @@ class Door:
                 if inode != connection.inode:
                     continue
                 info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-                if len(info) < _UNSENT + 4:
+                if len(info) < _RECEIVED + 8:
                     return  # an old kernel
                 (received,) = struct.unpack_from("=Q", info, _RECEIVED)
                 (acked,) = struct.unpack_from("=Q", info, _ACKED)
-                if connection.is_counted:
-                    why = self._why_out(connection, received, acked, now_s)
-                else:
-                    (unsent,) = struct.unpack_from("=I", info, _UNSENT)
-                    why = self._why_out_of_feed(connection, received, acked, unsent, now_s)
+                why = self._why_out(connection, received, acked, now_s)
                 if why:
                     self.tell(f"a connection of {connection.address} is ended: {why}")
                     one.shutdown(socket.SHUT_RDWR)
 
     def _why_out(self, connection: Connection, received: int, acked: int, now_s: float) -> str:
+        if not connection.is_counted:  # who does not read the feed at all is ended by TCP, see UNACKED_MS
+            too_much = 0 < connection.most_bytes < received
+            return f"it asks for more than {connection.most_bytes >> 10} KiB of topics of the feed" if too_much else ""
         unread = connection.given_bytes - acked
         if acked != connection.acked_bytes or unread <= 0:
             connection.acked_bytes, connection.moved_s = acked, now_s
@@ -302,15 +300,6 @@ class Door:
             return f"it does not read its answers: more than {MAX_UNREAD_BYTES >> 20} MiB wait"
         if now_s - connection.moved_s > UNREAD_S:
             return f"it has not read its answers for {UNREAD_S:g} s"
-        return ""
-
-    def _why_out_of_feed(self, connection: Connection, received: int, acked: int, unsent: int, now_s: float) -> str:
-        if acked != connection.acked_bytes or not unsent:
-            connection.acked_bytes, connection.moved_s = acked, now_s
-        if 0 < connection.most_bytes < received:
-            return f"it asks for more than {connection.most_bytes >> 10} KiB of topics of the feed"
-        if now_s - connection.moved_s > UNREAD_S:
-            return f"it has not read the feed for {UNREAD_S:g} s"
         return ""
 
     def tell(self, text: str) -> None:
