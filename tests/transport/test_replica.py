@@ -223,6 +223,30 @@ def test_rows_from_the_feed_are_not_asked_for_again(pair: Pair) -> None:
     assert pair.is_equal()
 
 
+def test_under_load_the_branch_sends_no_row_twice_and_the_replica_knows_how_old_it_is(pair: Pair) -> None:
+    """The branch is ahead of the feed all the time: what it has more is on its way, and is not asked for."""
+    pair.tick()
+    follower = pair.follower
+    pair.branch.clock.advance(3 * SECOND_US)
+    lags: list[int] = []
+    for _ in range(20):
+        pair.work()
+        pair.branch.clock.advance(CONFIRM_EVERY_US)
+        while len(pair.published) > 2:
+            told = pair.replica.turn((OVER_FEED, 0, pair.published.pop(0)))
+            for asked in [effect.message for effect in told if isinstance(effect.message, GetRows)]:
+                answer = rows_page(pair.branch.store, asked)
+                assert (answer.rows, answer.seq > answer.after) == ((), True)
+                assert not pair.replica.turn((FROM_BRANCH, 0, answer)), "nothing is asked"
+        lags.append(follower.lag_us(pair.branch.clock.now()))
+    assert lags[0] > 2 * SECOND_US
+    assert max(lags[10:]) <= 5 * CONFIRM_EVERY_US
+    pair.published.clear()
+    pair.tick()
+    pair.tick()
+    assert pair.is_equal(), "a lost tail is asked for"
+
+
 def test_a_lost_tail_is_noticed_without_any_gap(pair: Pair) -> None:
     pair.work()
     pair.published.clear()
