@@ -40,6 +40,7 @@ ACCOUNTS = 100
 TIMEOUT_S = 20.0
 LEVEL_US = 1_500_000  #: a replica tells where it is once a second
 SAMPLE_S = 0.02
+PACED_PER_S, PACE_S = 4_000, 0.02
 WORKS = {"local": ("local, 64 in flight", 64), "transfer": ("between branches, 256 in flight", 256)}
 
 
@@ -140,6 +141,23 @@ class Fed:
         assert done == sum(record.outcomes.values()), record.outcomes
         return Run(len(record.latencies_s) / seconds, used_s / done * 1e6, replicas_s / done * 1e6, lags)
 
+    def paced(self, seconds: float) -> float:
+        """Local transfers at a rate that leaves the cores time to spare; the branch's processor time for each, in µs."""
+        branch, routes = self.bank.processes["Mumbai"].pid, self.routes["local"]
+        before_s, due_s, sent = cpu_s(branch), time.monotonic(), 0
+        futures = []
+        end_s = due_s + seconds
+        while due_s < end_s:
+            for _ in range(int(PACED_PER_S * PACE_S)):
+                futures.append(self.client.submit_transfer(*routes[sent % len(routes)], 1))
+                sent += 1
+            due_s += PACE_S
+            time.sleep(max(0.0, due_s - time.monotonic()))
+        assert {future.result().status for future in futures} == {"committed"}
+        used_s = cpu_s(branch) - before_s
+        self.wait_level()
+        return used_s / sent * 1e6
+
     def signal(self, number: signal.Signals) -> None:
         """To all replicas."""
         for process in self.replicas.values():
@@ -189,6 +207,23 @@ def cost(alone: Fed, fed: Fed, runs: int, seconds: float, *, nice: int) -> None:
         print(f"{p50:>7.0f} ms{p99:>5.0f} ms{most:>5.0f} ms", flush=True)
 
 
+def own_cost(alone: Fed, fed: Fed, runs: int, seconds: float) -> None:
+    """At the same rate with and without, where nobody waits for a core: what is more then is the branch's own."""
+    without: list[float] = []
+    by_two: list[float] = []
+    for _ in range(runs):
+        fed.signal(signal.SIGSTOP)
+        without.append(alone.paced(seconds))
+        fed.signal(signal.SIGCONT)
+        fed.wait_level()
+        time.sleep(0.5)
+        by_two.append(fed.paced(seconds))
+    a, b = statistics.median(without), statistics.median(by_two)
+    print(f"\nlocal, {PACED_PER_S:,}/s, load average {os.getloadavg()[0]:.1f}: branch CPU without replicas {a:.1f} µs", end="")
+    print(f" ({min(without):.1f} to {max(without):.1f}), with 2 {b:.1f} µs ({min(by_two):.1f} to {max(by_two):.1f})", end="")
+    print(f", {b / a - 1:+.0%}", flush=True)
+
+
 def catching_up(fed: Fed, rows: int) -> None:
     """A new replica of a branch with so many rows."""
 
@@ -229,6 +264,7 @@ def main() -> None:
             banks.append(Fed(Path(name) / folder, replicas, secure=not options.no_keys))
             stack.callback(banks[-1].close)
         alone, fed = banks
+        own_cost(alone, fed, options.runs, options.seconds)
         for nice in options.nice:
             cost(alone, fed, options.runs, options.seconds, nice=nice)
         if options.rows:

@@ -4,109 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
 import pytest
-import zmq
 
 from tests.acceptance.cluster import wait_until
-from tests.transport.behind_a_door import Socket
+from tests.transport.middle import CHAIN, Middle, keys_in, row
 from zbank.apps import keymaking
 from zbank.apps.chaos.ports import free_ports
 from zbank.protocol.codec import MAX_FRAME_BYTES, encode_batch
-from zbank.protocol.fold import Row
 from zbank.protocol.messages import MAX_ROW_BYTES, MAX_ROWS, Feed, Rows
 from zbank.transport import feed as feed_module
-from zbank.transport.door import Door
-from zbank.transport.feed import DRAIN_FRAMES, FeedProxy, Publisher, Subscriber, topic_of
-from zbank.transport.keyfolder import Keys
-from zbank.transport.sockets import MAX_FEED_BYTES, Dialer, make_router
-
-CHAIN = bytes(32)
-
-
-def row(seq: int, size: int = 100) -> Row:
-    return Row(seq, 1, seq, "transferred", bytes(16), bytes(size), seq.to_bytes(32, "big"))
-
-
-class Middle:
-    """A coordinator's process as far as the feed goes, and the two others."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        first, second, third = free_ports(3, random.Random())
-        self.binds = f"tcp://127.0.0.1:{first}", f"tcp://127.0.0.1:{second}"
-        self.router_bind = f"tcp://127.0.0.1:{third}"
-        self.others: zmq.Context[Socket] = zmq.Context()
-        self.publisher = Publisher(Dialer(self.others, self._keys("Mumbai"), may_wait=False), "Mumbai")
-        self.subscriber = Subscriber(Dialer(self.others, self._keys("stand-in"), may_wait=False), "Mumbai")
-        self.seq = 0
-        self.begin()
-
-    def _keys(self, name: str) -> Keys | None:
-        return None if self.folder is None else Keys(self.folder, name)
-
-    def begin(self) -> None:
-        """The coordinator's process starts."""
-        self.keys = self._keys("coordinator")
-        self.context: zmq.Context[Socket] = zmq.Context()
-        self.router = make_router(self.context, self.router_bind, None if self.keys is None else self.keys.pair)
-        self.door = Door(self.context, self.router, self.keys)
-        self.feed = FeedProxy(self.context, *self.binds, self.keys, self.door)
-
-    def end(self) -> None:
-        """It ends."""
-        self.feed.close()
-        self.router.close(linger=0)
-        self.door.close()
-        self.context.destroy(linger=0)
-
-    def close(self) -> None:
-        self.publisher.close()
-        self.subscriber.close()
-        self.end()
-        self.others.destroy(linger=0)
-
-    def learn(self) -> None:
-        """Both are told where the feed is."""
-        for one in (self.publisher, self.subscriber):
-            one.learn(Feed(*self.binds))
-
-    def tick(self) -> None:
-        for one in (self.publisher, self.subscriber, self.feed):
-            one.tick()
-
-    def passes(self, limit_s: float = 10.0) -> bool:
-        """What is published arrives, sooner or later."""
-        end_s = time.monotonic() + limit_s
-        while time.monotonic() < end_s:
-            self.tick()
-            self.seq += 1
-            self.publisher.publish([row(self.seq)], CHAIN)
-            if self.subscriber.socket is not None and self.subscriber.socket.poll(100):
-                heard = [message for _, _, message in self.subscriber.receive()]
-                if any(isinstance(message, Rows) and message.seq == self.seq for message in heard):
-                    return True
-        return False
-
-    def published(self, publish: Callable[[], None]) -> list[Rows]:
-        """All that this makes arrive."""
-        assert self.passes()
-        publish()
-        heard: list[Rows] = []
-        while self.subscriber.socket is not None and self.subscriber.socket.poll(500):
-            heard += [message for _, _, message in self.subscriber.receive() if isinstance(message, Rows)]
-        return heard
-
-
-def keys_in(folder: Path) -> Path:
-    keymaking.make_all(folder, "demo", ("Mumbai", "Delhi"))
-    keymaking.add(folder, "stand-in", "replica", ())
-    return folder
+from zbank.transport.feed import DRAIN_FRAMES, GATHER_MS, Subscriber, topic_of
+from zbank.transport.sockets import MAX_FEED_BYTES
 
 
 @pytest.fixture
@@ -214,6 +128,33 @@ def test_a_big_force_goes_out_in_pieces_that_join(plain: Middle, sizes: list[int
         assert (message.after, message.chain) == (after, chain)
         after += len(message.rows)
         chain = rows[after - 1_001].chain
+
+
+def test_what_is_forced_in_one_moment_goes_out_together(plain: Middle) -> None:
+    """A frame costs the branch as much as a hundred rows."""
+    plain.learn()
+
+    def publish() -> None:
+        plain.publisher.publish([row(1)], CHAIN)  # nothing was sent for a while: this one goes at once
+        for n in range(2, 6):
+            plain.publisher.publish([row(n)], row(n - 1).chain)
+        assert 0 < plain.publisher.flush() <= GATHER_MS
+
+    heard = plain.published(publish)
+    assert [(one.after, len(one.rows), one.seq) for one in heard] == [(0, 1, 1), (1, 4, 5)]
+
+
+def test_rows_that_do_not_follow_each_other_do_not_go_out_together(plain: Middle) -> None:
+    """Between them nobody followed, and nothing was published."""
+    plain.learn()
+
+    def publish() -> None:
+        for n in (1, 2, 3, 8, 9):
+            plain.publisher.publish([row(n)], row(n - 1).chain)
+
+    heard = plain.published(publish)
+    assert [(one.after, len(one.rows)) for one in heard] == [(0, 1), (1, 2), (7, 2)]
+    assert [one.chain for one in heard] == [row(0).chain, row(1).chain, row(7).chain]
 
 
 def test_who_does_not_follow_the_branch_hears_nothing_of_it(plain: Middle) -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ from zbank.transport.sockets import Context, Dialer, Socket, make_feed_in, make_
 DRAIN_FRAMES = 64  #: looked at before the others have their turn, whatever they are,
 DRAIN_BYTES = 2 << 20  #: or so many bytes of them
 MAX_GROWTH_BYTES = 256 << 20  #: so much may the coordinator's process grow while the feed runs: then it begins anew
+GATHER_MS = 10  #: between two frames of a branch
+IDLE_MS = 1_000
 FRAME_BYTES = 256 * 1024  #: of rows in one frame
 TOPIC_END = b"\0"  #: no branch's name has it, so none is the beginning of another's topic
 
@@ -62,6 +65,9 @@ class FeedEnd(Protocol):
 
     def tick(self) -> None:
         """See to the connection."""
+
+    def flush(self) -> int:
+        """Send what has been gathered, when it is due; in how many ms to come again."""
 
     def renew(self, keys: Keys) -> None:
         """See to it that nobody is connected whose key is over; called every second."""
@@ -100,6 +106,10 @@ class _Dialled:
         if self._endpoint is not None and (self._socket is None or self._dialer.is_lost(self._socket)):
             self._dial()
 
+    def flush(self) -> int:
+        """Nothing is gathered."""
+        return IDLE_MS
+
     def renew(self, keys: Keys) -> None:
         """Another key may answer there: it is found when the connection is lost."""
 
@@ -116,6 +126,12 @@ class Publisher(_Dialled):
     _kind = zmq.PUB
     socket = None
 
+    def __init__(self, dialer: Dialer, branch: str) -> None:
+        super().__init__(dialer, branch)
+        self._rows: list[Row] = []  #: gathered, and not sent yet
+        self._before = b""  #: the chain value of the row before them
+        self._sent_s = 0.0
+
     def receive(self) -> list[Incoming]:
         """Nothing comes in."""
         return []
@@ -125,10 +141,40 @@ class Publisher(_Dialled):
         self._lead_to(feed.feed_in)
 
     def publish(self, rows: Sequence[Row], before: bytes) -> None:
-        """Give away rows that were just forced; `before` is the chain value of the row before them."""
+        """Give away rows that were just forced; `before` is the chain value of the row before them. They are gathered for
+        a moment: a frame costs as much as a hundred rows."""
         if self._socket is None:
             return
-        last = rows[-1]
+        if self._rows and self._rows[-1].chain != before:  # nobody followed for a while
+            self._send()
+        if not self._rows:
+            self._before = before
+        self._rows += rows
+        if len(self._rows) >= MAX_ROWS:
+            self._send()
+        else:
+            self.flush()
+
+    def flush(self) -> int:
+        """Send what has been gathered, when it is due; in how many ms to come again."""
+        if not self._rows:
+            return IDLE_MS
+        waited_ms = int((time.monotonic() - self._sent_s) * 1000)
+        if waited_ms < GATHER_MS:
+            return GATHER_MS - waited_ms
+        self._send()
+        return IDLE_MS
+
+    def _dial(self) -> None:
+        self._rows = []
+        super()._dial()
+
+    def _send(self) -> None:
+        rows, self._rows = self._rows, []
+        self._sent_s = time.monotonic()
+        if self._socket is None:
+            return
+        before, last = self._before, rows[-1]
         begin = 0
         while begin < len(rows):
             end, size = begin, 0
@@ -233,6 +279,10 @@ class FeedProxy:
 
     def learn(self, feed: Feed) -> None:
         """It is here."""
+
+    def flush(self) -> int:
+        """Nothing is gathered."""
+        return IDLE_MS
 
     def tick(self) -> None:
         """Begin (again), if it does not run: after an end the old listeners take a moment to go.

@@ -137,7 +137,10 @@ class ActorLoop:
             return
         self._engine.maintain(idle=True)
         wait_ms = max(0, -((self._clock.now().mono_us - self._next_tick_us) // 1000))  # rounded up: no idle spinning
-        self._poller.poll(min(wait_ms, TICK_MS))
+        gather_ms = TICK_MS if self._feed is None else self._feed.flush()
+        self._poller.poll(min(wait_ms, TICK_MS, gather_ms))
+        if self._feed is not None:
+            self._feed.flush()
 
     def _all_links(self) -> list[Link]:
         return [*self._coordinators, *self._links.values()]
