@@ -173,7 +173,7 @@ def _pays(client: object) -> bool:
 
 
 def test_a_subscriber_gets_nowhere(bank: Cluster) -> None:
-    """There is no feed in this build to flood with subscriptions; the actors' ports take no SUB at all."""
+    """The actors' own ports take no SUB at all (of the feed see test_feed.py)."""
     assert bank.keys is not None
     from zbank.transport.keyfolder import Keys
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, id_of, prepare, txn_of
 from zbank.errors import StorageFull
+from zbank.protocol.codec import encode_record
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -41,11 +42,14 @@ from zbank.protocol.messages import (
     StatusInfo,
     TransferInfo,
 )
-from zbank.protocol.replica import ASK_EVERY_US, CONFIRM_EVERY_US, SILENT_ALARM_US, Follower
+from zbank.protocol.records import AccountOpened
+from zbank.protocol.replica import ASK_EVERY_US, CONFIRM_EVERY_US, MAX_HEARD_BYTES, SILENT_ALARM_US, Follower
 from zbank.storage.rows import rows_page
+from zbank.transport.engine import FOLLOWED_US
 
 OVER_FEED = Sender("", FEED, "")
 FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
+OF_REPLICA = Sender(b"replica", REPLICA, "replica")
 
 
 class Pair:
@@ -81,7 +85,8 @@ class Pair:
             asked = [effect.message for effect in effects if isinstance(effect.message, GetRows)]
             effects = []
             for message in asked:
-                effects += self.replica.turn((FROM_BRANCH, 0, rows_page(self.branch.store, message)))
+                (answer,) = [effect.message for effect in self.branch.turn((OF_REPLICA, 0, message))]
+                effects += self.replica.turn((FROM_BRANCH, 0, answer))
 
     def tick(self, after_us: int = ASK_EVERY_US) -> None:
         """Time passes at the replica, and the branch answers."""
@@ -175,6 +180,37 @@ def test_what_is_only_heard_is_not_taken(pair: Pair) -> None:
     assert pair.follower.alarms == {}
 
 
+def test_rows_are_published_while_a_replica_asks_and_no_longer(pair: Pair) -> None:
+    """Nobody pays for a feed that nobody follows."""
+    pair.work()
+    assert pair.published == []
+    pair.tick()
+    pair.work()
+    assert len(pair.published) == 1
+    pair.branch.clock.advance(FOLLOWED_US)
+    pair.work()
+    assert len(pair.published) == 1
+
+
+def test_long_rows_that_were_only_heard_are_bounded(pair: Pair) -> None:
+    """A branch that is stopped confirms nothing, and anybody with a branch's key can go on in its name."""
+    pair.tick()
+    pair.work()
+    (real,) = pair.published
+    long = encode_record(AccountOpened(b"", b"", "", "3", "x" * 60_000, "INR", 0))
+    after = real.after
+    for _ in range(60):
+        rows = tuple(replace(real.rows[0], kind="account_opened", id=None, body=long) for _ in range(8))
+        pair.replica.turn((OVER_FEED, 0, replace(real, after=after, rows=rows)))
+        after += len(rows)
+    heard = pair.follower._heard_bytes
+    assert MAX_HEARD_BYTES <= heard < MAX_HEARD_BYTES + 8 * 60_100
+    assert heard == sum(len(one.row.body) for one in pair.follower._heard)
+    pair.tick(2 * SECOND_US)
+    assert pair.is_equal()
+    assert pair.follower._heard_bytes == 0
+
+
 def test_rows_from_the_feed_are_not_asked_for_again(pair: Pair) -> None:
     pair.tick()
     pair.work()
@@ -185,6 +221,30 @@ def test_rows_from_the_feed_are_not_asked_for_again(pair: Pair) -> None:
     assert answer.rows == ()
     pair.replica.turn((FROM_BRANCH, 0, answer))
     assert pair.is_equal()
+
+
+def test_under_load_the_branch_sends_no_row_twice_and_the_replica_knows_how_old_it_is(pair: Pair) -> None:
+    """The branch is ahead of the feed all the time: what it has more is on its way, and is not asked for."""
+    pair.tick()
+    follower = pair.follower
+    pair.branch.clock.advance(3 * SECOND_US)
+    lags: list[int] = []
+    for _ in range(20):
+        pair.work()
+        pair.branch.clock.advance(CONFIRM_EVERY_US)
+        while len(pair.published) > 2:
+            told = pair.replica.turn((OVER_FEED, 0, pair.published.pop(0)))
+            for asked in [effect.message for effect in told if isinstance(effect.message, GetRows)]:
+                answer = rows_page(pair.branch.store, asked)
+                assert (answer.rows, answer.seq > answer.after) == ((), True)
+                assert not pair.replica.turn((FROM_BRANCH, 0, answer)), "nothing is asked"
+        lags.append(follower.lag_us(pair.branch.clock.now()))
+    assert lags[0] > 2 * SECOND_US
+    assert max(lags[10:]) <= 5 * CONFIRM_EVERY_US
+    pair.published.clear()
+    pair.tick()
+    pair.tick()
+    assert pair.is_equal(), "a lost tail is asked for"
 
 
 def test_a_lost_tail_is_noticed_without_any_gap(pair: Pair) -> None:

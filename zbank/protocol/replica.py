@@ -48,10 +48,11 @@ from zbank.protocol.messages import (
 from zbank.protocol.records import Record
 
 ASK_EVERY_US = 100_000  #: the branch, where it stands: a lost tail of the feed leaves no gap
-CONFIRM_EVERY_US = 20_000  #: while rows are heard
+CONFIRM_EVERY_US = 30_000  #: while rows are heard
 ANSWER_LIMIT_US = 1_000_000  #: then it is asked again
 TELL_EVERY_US = 1_000_000  #: the coordinator, where this replica stands
 MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for in time
+MAX_HEARD_BYTES = 16 << 20  #: of them: anybody with a branch's key can publish rows that are as long as rows may be
 SILENT_ALARM_US = 10_000_000
 
 
@@ -92,12 +93,15 @@ class Follower(Machine):
         self._can_lead = can_lead
         self._chain = chain  #: of the last row taken
         self._heard: list[Taken] = []
+        self._heard_bytes = 0
         self._has_gap = False
+        self._asked_rows = True  #: not only whether what was heard is true
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
         self._told_us = 0
         self._branch_seq: int = before._branch_seq if before else 0
         self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
+        self._goal: tuple[int, int] | None = None  #: with this row, all that the branch had at this time is here
         self._coordinators: dict[str, None] = dict(before._coordinators) if before else {}
 
     # --- what the turn needs ----------------------------------------------------------------------------------------
@@ -168,22 +172,27 @@ class Follower(Machine):
         seq, chain = self._tip()
         if message.after > seq:
             self._has_gap = True
-        if message.after != seq or len(self._heard) >= MAX_HEARD:
+        if message.after != seq or len(self._heard) >= MAX_HEARD or self._heard_bytes >= MAX_HEARD_BYTES:
             return NOTHING
         try:
-            self._heard += _chained(seq, chain, message.rows)
+            heard = _chained(seq, chain, message.rows)
         except CorruptStore:  # it is not from this branch, or from a newer version of it: its own word will tell
             return NOTHING
+        self._heard += heard
+        self._heard_bytes += _bytes_of(heard)
         return self._ask(now) if now.mono_us >= self._due_us - ASK_EVERY_US + CONFIRM_EVERY_US else NOTHING
 
     def _ask(self, now: Now) -> Step:
-        """Ask the branch what follows the last row heard: it names that row's chain value."""
+        """Ask the branch what follows the last row heard: it names that row's chain value. While the feed brings what
+        follows, that value is enough: else the branch would send most rows twice."""
         if self._asked_us >= 0 and now.mono_us - self._asked_us < ANSWER_LIMIT_US:
             return NOTHING
         self._asked_us = now.mono_us
         self._due_us = now.mono_us + ASK_EVERY_US
+        limit = 0 if self._heard and not self._has_gap else MAX_ROWS
         self._has_gap = False
-        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], MAX_ROWS)),))
+        self._asked_rows = limit > 0
+        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], limit)),))
 
     def _confirmed(self, message: Rows, now: Now) -> Step:
         """The branch's own word on a row: take all up to it, and what follows."""
@@ -210,12 +219,16 @@ class Follower(Machine):
             self._heard = rest[len(more) :] if same else []
         else:
             self._heard = self._heard[count:]
+        self._heard_bytes = _bytes_of(self._heard)
         if taken:
             self._chain = taken[-1].row.chain
         reached = taken[-1].row.seq if taken else state.seq
-        if reached >= message.seq:
-            if asked_us >= 0:
-                self._level_us = max(self._level_us, asked_us)
+        if self._goal is None and asked_us >= 0:
+            self._goal = (message.seq, asked_us)
+        if self._goal is not None and reached >= self._goal[0]:
+            self._level_us = max(self._level_us, self._goal[1])
+            self._goal = None
+        if reached >= message.seq or not self._asked_rows:
             return Step(taken=taken)
         # More is there than one answer holds. The fold is behind until this step is applied, so ask by number.
         self._asked_us = now.mono_us
@@ -225,8 +238,9 @@ class Follower(Machine):
     def _differs(self, message: Rows, count: int, now: Now) -> Step:
         """The branch has not the same row there. What was only heard is dropped; what was taken is an alarm."""
         if count:
-            self._heard = []
+            self._heard, self._heard_bytes = [], 0
             return self._ask(now)
+        self._goal = None
         name, seq = self.state.name, self.state.seq
         if message.chain:
             text = f"row {seq} of branch {name} is another one than here: it was restored, or another took its place"
@@ -276,6 +290,10 @@ class Follower(Machine):
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this replica does."""
         return branch_status(self.state, about, REPLICA, self._name, self.alarms.values())
+
+
+def _bytes_of(taken: Iterable[Taken]) -> int:
+    return sum(len(one.row.body) for one in taken)
 
 
 def _chained(seq: int, chain: bytes, rows: Iterable[RowInfo]) -> list[Taken]:

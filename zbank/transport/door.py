@@ -39,6 +39,7 @@ MAX_ADDRESSES = 10_000  #: whose bursts are remembered
 MAX_UNTAKEN_BYTES = 16 * MAX_FRAME_BYTES  #: of one connection: sent here and not taken yet
 MAX_UNREAD_BYTES = 16 * MAX_FRAME_BYTES  #: of one connection: answers that it does not read
 UNREAD_S = 10.0  #: so long a connection may read nothing of what waits for it
+MAX_ASKED_BYTES = 8 * 1024  #: of one subscriber to the feed, ever: each byte of a topic takes twelve of memory
 SHUT_OUT_S = 10.0  #: a key that has cost too much is not let in for so long
 SWEEP_S = 0.25
 TOLD_EVERY_S = 10.0
@@ -73,6 +74,7 @@ class Connection(Struct, eq=False):
     given_bytes: int = 0  #: handed to ZeroMQ for it; the loop counts
     watch: Socket | None = None  #: that told of it; None = the loop saw a frame first
     is_counted: bool = True  #: the loop counts its bytes: not those of the feed
+    most_bytes: int = 0  #: that it may send, ever; 0 = any number
     acked_bytes: int = 0  #: at the last look
     moved_s: float = 0.0  #: when it last read something, or had nothing to read
 
@@ -95,7 +97,8 @@ class Door:
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
         self._context = context
         self._watched = 0
-        self._watches: dict[Socket, bool] = {}  #: sockets that tell of connections, and whether the loop counts their bytes
+        #: sockets that tell of connections; whether the loop counts their bytes, and how many each may send
+        self._watches: dict[Socket, tuple[bool, int]] = {}
         self.watch(router, is_counted=True)
         self._zap: Socket | None = None
         if keys is not None:
@@ -109,15 +112,16 @@ class Door:
         self._stop.set()
         self._thread.join()
 
-    def watch(self, server: Socket, *, is_counted: bool = False) -> None:
-        """Count the connections to this socket too. Call it before any thread uses the socket."""
+    def watch(self, server: Socket, *, is_counted: bool = False, most_bytes: int = 0) -> None:
+        """Count the connections to this socket too; each may send so many bytes (0 = any number) until it is ended. Call it
+        before any thread uses the socket."""
         self._watched += 1
         name = f"inproc://door-{id(self)}-{self._watched}"
         server.monitor(name, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED)
         events = self._context.socket(zmq.PAIR)
         events.setsockopt(zmq.RCVHWM, 0)  # else a full queue here would stop libzmq's own thread
         events.connect(name)
-        self._watches[events] = is_counted  # from here on it is the thread's
+        self._watches[events] = is_counted, most_bytes  # from here on it is the thread's
 
     def check(self) -> None:
         """Raise DoorFailed when the thread is no more."""
@@ -191,7 +195,7 @@ class Door:
         event, fd = struct.unpack("=HI", head[:6])
         with self._lock:
             if event == zmq.EVENT_MONITOR_STOPPED:
-                is_counted = self._watches.pop(watch)
+                is_counted, _ = self._watches.pop(watch)
                 for one in [one for one in self._connections.values() if one.watch is watch and not is_counted]:
                     self._leave(one.fd)
                 return False
@@ -202,7 +206,8 @@ class Door:
                 connection = self._connections.get(fd)
                 if connection is None or connection.inode != inode:
                     connection = self._enter(fd, inode, handle.getpeername()[0])
-                connection.watch, connection.is_counted = watch, self._watches[watch]
+                connection.watch = watch
+                connection.is_counted, connection.most_bytes = self._watches[watch]
                 if self._is_too_many(connection.address):
                     handle.shutdown(socket.SHUT_RDWR)
         return True
@@ -269,8 +274,6 @@ class Door:
     def _sweep(self, now_s: float) -> None:
         """Put out who sends more than can be taken, and who does not read."""
         for connection in self.connections():
-            if not connection.is_counted:
-                continue
             with suppress(OSError), _socket_of(connection.fd) as (one, inode):
                 if inode != connection.inode:
                     continue
@@ -285,6 +288,9 @@ class Door:
                     one.shutdown(socket.SHUT_RDWR)
 
     def _why_out(self, connection: Connection, received: int, acked: int, now_s: float) -> str:
+        if not connection.is_counted:  # who does not read the feed at all is ended by TCP, see UNACKED_MS
+            too_much = 0 < connection.most_bytes < received
+            return f"it asks for more than {connection.most_bytes >> 10} KiB of topics of the feed" if too_much else ""
         unread = connection.given_bytes - acked
         if acked != connection.acked_bytes or unread <= 0:
             connection.acked_bytes, connection.moved_s = acked, now_s

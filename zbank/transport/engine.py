@@ -46,6 +46,7 @@ POST_EVERY_ROWS = 4096
 POST_IDLE_ROWS = 512
 REPLAY_ROWS = 1000
 ROOM_EVERY_US = 1_000_000
+FOLLOWED_US = 10_000_000  #: rows are published so long after a replica has asked for some
 MAX_DRAIN_READ_ROWS = 20_000  #: read for clients between two drains; who asks for more is told `busy`
 OVERLOADED = Fault(code="busy", detail="too much is waiting here: send the same id again in a moment", retry_after_ms=100)
 NO_ROOM = Fault(
@@ -75,6 +76,7 @@ class Engine:
         self._rows: list[Row] = []
         self._records: list[tuple[str, Record]] = []  #: of the rows, with their kinds
         self._rows_read = 0
+        self._followed_until_us = 0
         self.publish: Callable[[Sequence[Row], bytes], None] | None = None  #: is given rows just forced, and the value before
         self.figures = Figures()  #: what this process counts
         self._take_office()
@@ -249,7 +251,7 @@ class Engine:
             raise
         forced_us = self._clock.now().mono_us
         self.machine.forced(forced_us)
-        if self.publish is not None:
+        if self.publish is not None and forced_us < self._followed_until_us:
             self.publish(rows, before)
         self.figures.force.add(forced_us - begun_us)
         for kind, record in records:
@@ -277,15 +279,16 @@ class Engine:
         effects: list[Effect] = []
         for sender, n, message in reads:
             if isinstance(message, GetRows | GetDecisions):  # an actor asks one thing at a time
-                effects += [Effect(sender.address, n, one) for one in self._answers_to_actor(message)]
+                effects += [Effect(sender.address, n, one) for one in self._answers_to_actor(message, now)]
                 continue
             answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
             self._rows_read += rows_of(message, answer)
             effects.append(Effect(sender.address, n, answer))
         return effects
 
-    def _answers_to_actor(self, message: GetRows | GetDecisions) -> Sequence[AnyMessage]:
+    def _answers_to_actor(self, message: GetRows | GetDecisions, now: Now) -> Sequence[AnyMessage]:
         if isinstance(message, GetRows):
+            self._followed_until_us = now.mono_us + FOLLOWED_US
             return (rows_page(self._store, message),)
         self.post()
         return () if self.machine.fold.unposted else lost_decisions(self._store, message)  # it asks again

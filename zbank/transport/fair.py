@@ -53,6 +53,10 @@ class FairQueue:
         line = self._lines.get(owner)
         return line is None or line.cost < MAX_WAITING
 
+    def has_any(self, owner: Hashable) -> bool:
+        """Does anything of this owner wait?"""
+        return owner in self._lines
+
     def add(self, owner: Hashable, incoming: Incoming) -> None:
         """Put a message behind the owner's others."""
         line = self._lines.get(owner)

@@ -1,16 +1,24 @@
 """The feed: branches publish what they have forced, the coordinator's process passes it on to all who subscribe (DESIGN §5).
 
-    branch ── PUB ──▶ XSUB ═ libzmq's own proxy, in a thread of the coordinator's process ═ XPUB ──▶ SUB ── replica
+    branch ── PUB ──▶ SUB ═ libzmq's own proxy, in a thread of the coordinator's process ═ PUB ──▶ SUB ── replica
 
 It is best effort: what a slow reader does not take is lost, whoever was away has a gap, and nothing correct depends on it
 (a replica asks its branch for what it lacks, and whether what it heard is true). Each end here has the same methods.
+
+The middle is no XSUB and XPUB: those would pass each subscription on to every branch, and whoever has a replica's key could
+fill the memory of all of them with topics.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 import zmq
@@ -20,11 +28,15 @@ from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import FEED, MAX_ROWS, AnyMessage, Feed, RowInfo, Rows
-from zbank.transport.door import Door
+from zbank.transport.door import MAX_ASKED_BYTES, Door
 from zbank.transport.keyfolder import Keys
 from zbank.transport.sockets import Context, Dialer, Socket, make_feed_in, make_feed_out
 
-MAX_DRAIN_FRAMES = 256
+DRAIN_FRAMES = 64  #: looked at before the others have their turn, whatever they are,
+DRAIN_BYTES = 2 << 20  #: or so many bytes of them
+MAX_GROWTH_BYTES = 256 << 20  #: so much may the coordinator's process grow while the feed runs: then it begins anew
+GATHER_MS = 10  #: between two frames of a branch
+IDLE_MS = 1_000
 FRAME_BYTES = 256 * 1024  #: of rows in one frame
 TOPIC_END = b"\0"  #: no branch's name has it, so none is the beginning of another's topic
 
@@ -45,8 +57,8 @@ class FeedEnd(Protocol):
     def socket(self) -> Socket | None:
         """To wait for; None = nothing comes in here."""
 
-    def receive(self, limit: int) -> list[Incoming]:
-        """What came in."""
+    def receive(self) -> list[Incoming]:
+        """What came in, or some of it."""
 
     def learn(self, feed: Feed) -> None:
         """The coordinator said where the feed is."""
@@ -54,8 +66,11 @@ class FeedEnd(Protocol):
     def tick(self) -> None:
         """See to the connection."""
 
+    def flush(self) -> int:
+        """Send what has been gathered, when it is due; in how many ms to come again."""
+
     def renew(self, keys: Keys) -> None:
-        """The list of keys was changed."""
+        """See to it that nobody is connected whose key is over; called every second."""
 
     def close(self) -> None:
         """Close all sockets."""
@@ -91,6 +106,10 @@ class _Dialled:
         if self._endpoint is not None and (self._socket is None or self._dialer.is_lost(self._socket)):
             self._dial()
 
+    def flush(self) -> int:
+        """Nothing is gathered."""
+        return IDLE_MS
+
     def renew(self, keys: Keys) -> None:
         """Another key may answer there: it is found when the connection is lost."""
 
@@ -107,7 +126,13 @@ class Publisher(_Dialled):
     _kind = zmq.PUB
     socket = None
 
-    def receive(self, limit: int) -> list[Incoming]:
+    def __init__(self, dialer: Dialer, branch: str) -> None:
+        super().__init__(dialer, branch)
+        self._rows: list[Row] = []  #: gathered, and not sent yet
+        self._before = b""  #: the chain value of the row before them
+        self._sent_s = 0.0
+
+    def receive(self) -> list[Incoming]:
         """Nothing comes in."""
         return []
 
@@ -116,10 +141,40 @@ class Publisher(_Dialled):
         self._lead_to(feed.feed_in)
 
     def publish(self, rows: Sequence[Row], before: bytes) -> None:
-        """Give away rows that were just forced; `before` is the chain value of the row before them."""
+        """Give away rows that were just forced; `before` is the chain value of the row before them. They are gathered for
+        a moment: a frame costs as much as a hundred rows."""
         if self._socket is None:
             return
-        last = rows[-1]
+        if self._rows and self._rows[-1].chain != before:  # nobody followed for a while
+            self._send()
+        if not self._rows:
+            self._before = before
+        self._rows += rows
+        if len(self._rows) >= MAX_ROWS:
+            self._send()
+        else:
+            self.flush()
+
+    def flush(self) -> int:
+        """Send what has been gathered, when it is due; in how many ms to come again."""
+        if not self._rows:
+            return IDLE_MS
+        waited_ms = int((time.monotonic() - self._sent_s) * 1000)
+        if waited_ms < GATHER_MS:
+            return GATHER_MS - waited_ms
+        self._send()
+        return IDLE_MS
+
+    def _dial(self) -> None:
+        self._rows = []
+        super()._dial()
+
+    def _send(self) -> None:
+        rows, self._rows = self._rows, []
+        self._sent_s = time.monotonic()
+        if self._socket is None:
+            return
+        before, last = self._before, rows[-1]
         begin = 0
         while begin < len(rows):
             end, size = begin, 0
@@ -150,18 +205,26 @@ class Subscriber(_Dialled):
         """The subscription."""
         return self._socket
 
-    def receive(self, limit: int) -> list[Incoming]:
+    def receive(self) -> list[Incoming]:
         """Rows that anybody published in the branch's name."""
         found: list[Incoming] = []
-        while self._socket is not None and len(found) < limit:
+        left_bytes = DRAIN_BYTES
+        for _ in range(DRAIN_FRAMES):
+            if self._socket is None or left_bytes <= 0:
+                break
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                topic = self._socket.recv(zmq.NOBLOCK)
+                body = self._socket.recv(zmq.NOBLOCK) if self._socket.getsockopt(zmq.RCVMORE) else b""
             except zmq.Again:
                 break
-            if len(frames) != 2 or frames[0] != self._topic:
+            if self._socket.getsockopt(zmq.RCVMORE):  # it may have a million parts: go without them
+                self._dial()
+                break
+            left_bytes -= len(body)
+            if topic != self._topic:
                 continue
             try:
-                envelopes = decode_batch(frames[1])
+                envelopes = decode_batch(body)
             except BadFrame as error:
                 log.debug("a bad frame in the feed: %s", error)
                 continue
@@ -186,6 +249,8 @@ class FeedProxy:
         self._keys = keys
         self._door = door
         self._control: Socket | None = None  #: None = it does not run
+        self._keys_then = (None if keys is None else keys.pair, _good(keys))  #: our own, and all that were good, when last seen
+        self._least_bytes = sys.maxsize  #: of memory, since it runs
         self._start()
 
     def _start(self) -> None:
@@ -196,9 +261,10 @@ class FeedProxy:
         except zmq.ZMQError:
             ends[0].close(linger=0)
             raise
+        self._least_bytes = sys.maxsize
         if self._door is not None:
-            for end in ends:
-                self._door.watch(end)
+            self._door.watch(ends[0])
+            self._door.watch(ends[1], most_bytes=MAX_ASKED_BYTES)
         self._control = self._context.socket(zmq.PAIR)
         name = f"inproc://feed-{id(self._control)}"
         self._control.bind(name)
@@ -207,15 +273,32 @@ class FeedProxy:
         self._thread = threading.Thread(target=_pass_on, args=(*ends, told), name="zbank-feed", daemon=True)
         self._thread.start()
 
-    def receive(self, limit: int) -> list[Incoming]:
+    def receive(self) -> list[Incoming]:
         """Nothing of what passes is looked at."""
         return []
 
     def learn(self, feed: Feed) -> None:
         """It is here."""
 
+    def flush(self) -> int:
+        """Nothing is gathered."""
+        return IDLE_MS
+
     def tick(self) -> None:
-        """Begin (again), if it does not run: after an end the old listeners take a moment to go."""
+        """Begin (again), if it does not run: after an end the old listeners take a moment to go.
+
+        What waits here is bounded by nothing in ZeroMQ: a message may have any number of frames, and anybody with a key may
+        make a thousand connections. So it ends, and all that waits with it, when the process has grown by too much.
+        """
+        if self._control is not None:
+            now_bytes = memory_bytes()
+            self._least_bytes = min(self._least_bytes, now_bytes)
+            if now_bytes - self._least_bytes > MAX_GROWTH_BYTES:
+                log.warning("the feed begins anew: this process has grown by more than %d MiB", MAX_GROWTH_BYTES >> 20)
+                self.close()
+            elif not self._thread.is_alive():
+                log.error("the feed has ended by itself: it begins anew")
+                self.close()
         if self._control is None:
             try:
                 self._start()
@@ -223,17 +306,33 @@ class FeedProxy:
                 log.debug("the feed does not begin yet: %s", error)
 
     def renew(self, keys: Keys) -> None:
-        """Begin anew: whose key is over does not come in again, all others are back in a moment."""
-        self.close()
-        self.tick()
+        """Begin anew when a key is over, or our own is another: who may not come in any more is out, all others are back
+        in a moment."""
+        pair, before = self._keys_then
+        self._keys_then = (keys.pair, good := _good(keys))
+        if self._control is not None and (pair != keys.pair or before - good):
+            self.close()
+            self.tick()
 
     def close(self) -> None:
         """End the thread; it closes the sockets."""
         if self._control is not None:
-            self._control.send(b"TERMINATE")
+            if self._thread.is_alive():
+                self._control.send(b"TERMINATE")
             self._thread.join()
             self._control.close(linger=0)
             self._control = None
+
+
+def _good(keys: Keys | None) -> frozenset[str]:
+    return frozenset() if keys is None else frozenset(key.public for key in keys.noted())
+
+
+def memory_bytes() -> int:
+    """What this process has in use; 0 = not known here (only Linux tells at once)."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _pass_on(feed_in: Socket, feed_out: Socket, control: Socket) -> None:

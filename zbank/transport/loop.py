@@ -139,7 +139,10 @@ class ActorLoop:
             return
         self._engine.maintain(idle=True)
         wait_ms = max(0, -((self._clock.now().mono_us - self._next_tick_us) // 1000))  # rounded up: no idle spinning
-        self._poller.poll(min(wait_ms, TICK_MS))
+        gather_ms = TICK_MS if self._feed is None else self._feed.flush()
+        self._poller.poll(min(wait_ms, TICK_MS, gather_ms))
+        if self._feed is not None:
+            self._feed.flush()
 
     def _all_links(self) -> list[Link]:
         return [*self._coordinators, *self._links.values()]
@@ -154,8 +157,8 @@ class ActorLoop:
                 if isinstance(incoming[2], Registered):
                     self._learn(incoming[2])
                 queue.add(link.name, incoming)
-        if self._feed is not None:
-            for incoming in self._feed.receive(MAX_LINK_MESSAGES):
+        if self._feed is not None and not queue.has_any(FEED):  # else it waits, or is lost, where it is bounded
+            for incoming in self._feed.receive():
                 queue.add(FEED, incoming)
         self._inbox.drain(now_us)
 
@@ -308,9 +311,9 @@ class ActorLoop:
         keys.refresh()
         if keys.keyring is not self._keyring:  # whoever dials looks, too
             log.info("the list of keys was changed: it is followed")
-        if self._feed is not None and (keys.keyring, keys.pair) != (self._keyring, self._answers_by):
-            self._feed.renew(keys)
         self._keyring = keys.keyring
+        if self._feed is not None:  # also when a key has come to its end by itself
+            self._feed.renew(keys)
         self._engine.keys_seen(keys.noted(), self._clock.now())
         if keys.pair != self._answers_by:  # whoever dialled meanwhile may have seen the new one first
             door = self._door

@@ -23,7 +23,8 @@ ZAP_DOMAIN = b"zbank"
 FEED_IN_DOMAIN = b"zbank-feed-in"
 FEED_OUT_DOMAIN = b"zbank-feed-out"
 FEED_FRAMES = 64  #: of one peer, waiting in or out at the feed: what is more is lost
-MAX_TOPIC_BYTES = 128
+MAX_FEED_BYTES = 512 * 1024  #: of one frame there
+MAX_ASKING_BYTES = 512  #: of one frame of a subscriber's: subscriptions, and before them the handshake's (300)
 WHICH_KEY_MS = 300  #: so long the servers of one group of keys are tried, where it is not known which of them answers
 PROBE_MS = 3_000
 REBIND_S = 5.0
@@ -46,17 +47,19 @@ def make_router(context: Context, bind: str, pair: Pair | None = None) -> Socket
 
 
 def make_feed_in(context: Context, bind: str, pair: Pair | None = None) -> Socket:
-    """An XSUB where branches publish. Keys and errors as in `make_router`."""
-    socket = _configured(context.socket(zmq.XSUB))
+    """A SUB where branches publish: all of it, so that no subscription goes on to them. Keys and errors as in `make_router`."""
+    socket = _configured(context.socket(zmq.SUB))
     socket.setsockopt(zmq.RCVHWM, FEED_FRAMES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FEED_BYTES)
+    socket.setsockopt(zmq.SUBSCRIBE, b"")
     return _listening(socket, bind, pair, FEED_IN_DOMAIN)
 
 
 def make_feed_out(context: Context, bind: str, pair: Pair | None = None) -> Socket:
-    """An XPUB to which replicas subscribe. Keys and errors as in `make_router`."""
-    socket = _configured(context.socket(zmq.XPUB))
+    """A PUB to which replicas subscribe. Keys and errors as in `make_router`."""
+    socket = _configured(context.socket(zmq.PUB))
     socket.setsockopt(zmq.SNDHWM, FEED_FRAMES)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_TOPIC_BYTES)  # all that comes in here is subscriptions
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_ASKING_BYTES)
     return _listening(socket, bind, pair, FEED_OUT_DOMAIN)
 
 
@@ -96,8 +99,16 @@ def make_dealer(context: Context, endpoint: str, pair: Pair | None = None, serve
     """A DEALER connecting to `endpoint`; it queues only for a connection that is complete. With a key pair it talks only
     to who has the key `server`."""
     socket = _unconnected(context, endpoint, pair, server)
-    socket.connect(endpoint)
+    _connect(socket, endpoint)
     return socket
+
+
+def _connect(socket: Socket, endpoint: str) -> None:
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError:
+        socket.close(linger=0)
+        raise
 
 
 def _unconnected(context: Context, endpoint: str, pair: Pair | None, server: str, kind: int = zmq.DEALER) -> Socket:
@@ -112,6 +123,8 @@ def _unconnected(context: Context, endpoint: str, pair: Pair | None, server: str
     else:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, FEED_FRAMES)
+        socket.setsockopt(zmq.RCVHWM, FEED_FRAMES)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FEED_BYTES)
     socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
     return socket
 
@@ -142,7 +155,7 @@ class Dialer:
         """A connection to the coordinator's feed: a PUB, or a SUB of a topic. Raises zmq.ZMQError."""
         if self.keys is None:
             socket = _unconnected(self._context, endpoint, None, "", kind)
-            socket.connect(endpoint)
+            _connect(socket, endpoint)
         else:
             self.keys.refresh()
             servers = self.keys.servers(COORDINATOR)[0] or [new_pair().public]
@@ -190,7 +203,11 @@ class Dialer:
         """A connection of which it is told when it ends, also at its very beginning."""
         dealer = _unconnected(self._context, endpoint, pair, server, kind)
         self._watches[dealer] = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        dealer.connect(endpoint)
+        try:
+            dealer.connect(endpoint)
+        except zmq.ZMQError:
+            self.close(dealer)
+            raise
         return dealer
 
 
