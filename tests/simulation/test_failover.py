@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.failover import Breach, play
+from tests.simulation.failover import play
+from tests.simulation.failover_world import Breach
 from zbank.errors import StoreError
 from zbank.protocol import branch_state
 from zbank.protocol.branch_state import BranchState

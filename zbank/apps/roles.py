@@ -112,9 +112,8 @@ def _replica_name(settings: BranchSettings) -> str:
     usual = f"{settings.file or settings.name}-former"
     if settings.keys is None:
         return usual
-    listed = {name: read_list(settings.keys).of_name(name) for name in secrets_in(settings.keys)}
-    fit = [name for name, key in listed.items() if key is not None and key.role == REPLICA and name != settings.file]
-    if not fit:
+    key = read_list(settings.keys).of_name(usual) if usual in secrets_in(settings.keys) else None
+    if key is None or key.role != REPLICA:
         advice = f"`zbank keys add {usual} --role replica`, copy it and keys.toml here, and start this again"
-        raise InvalidConfig(f"there is no key in {settings.keys} by which to follow the new branch as a replica: {advice}")
-    return usual if usual in fit else fit[0]
+        raise InvalidConfig(f"there is no key {usual} in {settings.keys}, by which to follow the new branch: {advice}")
+    return usual

@@ -99,6 +99,7 @@ class Follower(Machine):
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
         self._told_us = 0
+        self._begun_us = -1
         self._branch_seq: int = before._branch_seq if before else 0
         self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
         self._goal: tuple[int, int] | None = None  #: with this row, all that the branch had at this time is here
@@ -261,7 +262,9 @@ class Follower(Machine):
             self._told_us = now.mono_us
             told = RegisterReplica(self.info(now))
             effects += [Effect(name, 0, told) for name in self._coordinators]
-        silent = self.lag_us(now) > SILENT_ALARM_US
+        if self._begun_us < 0:
+            self._begun_us = now.mono_us
+        silent = min(self.lag_us(now), now.mono_us - self._begun_us) > SILENT_ALARM_US
         if silent:
             self.alarms["silent"] = f"branch {self.state.name} is silent: what is shown here grows old"
         else:

@@ -89,6 +89,11 @@ class ClientBase:
         self._io.close()
 
     @property
+    def coordinator(self) -> str:
+        """The coordinator's address, as far as it is known; "" = not."""
+        return self._routes.coordinator_endpoint
+
+    @property
     def outstanding(self) -> int:
         """How many requests have not ended."""
         return len(self._io.core.requests)

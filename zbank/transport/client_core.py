@@ -332,13 +332,16 @@ class ClientCore:
         """A server's "not done, or not known". The request has been taken out of `requests`."""
         peer: Peer | None = request.peer
         self.requests[request.n] = request
+        if request.is_early():
+            self.next_due_us = min(self.next_due_us, request.retry_us)
+            return
         if fault.code == "hello_first":
             # While a Hello is under way this answers a frame before it; unless the request was sent after that Hello.
             if peer is not None and (not peer.hello_n or request.sent_us > peer.hello_sent_us):
                 self._greet(peer, now_us)
             return
         request.answered += 1
-        error = RemoteFault(fault.code, fault.detail, fault.retry_after_ms)
+        error = request.stale() or RemoteFault(fault.code, fault.detail, fault.retry_after_ms)
         if fault.code in FAULT_RETRIES:
             request.fault = error
             request.retry_us = now_us + (fault.retry_after_ms * 1000 or RETRY_US)

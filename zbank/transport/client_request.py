@@ -108,6 +108,14 @@ class Request(Generic[T]):
             self.flying_at.flying -= 1
             self.flying_at = None
 
+    def is_early(self) -> bool:
+        """Whoever answers has not come so far that its answer counts: it is asked again."""
+        return False
+
+    def stale(self) -> RemoteFault | None:
+        """Why no answer of whoever answers counts, for it is too old."""
+        return None
+
     def accept(self, answer: AnyMessage) -> bool:
         """End with this answer; False (and nothing done) when it is not one to this request."""
         raise NotImplementedError
@@ -245,17 +253,27 @@ class ReplicaAsk(Ask[T]):
 
     def accept(self, answer: AnyMessage) -> bool:
         """Not before the replica has come to the row that is waited for."""
+        return not self.is_early() and super().accept(answer)
+
+    def is_early(self) -> bool:
+        """It has not come to the row that is waited for."""
         self.at = self.peer.standing
-        if self.at is not None and self.at.seq < self.after:
-            self.retry_us = self.peer.heard_us + COMING_US
+        if self.at is None or self.at.seq >= self.after:
             return False
-        return super().accept(answer)
+        self.retry_us = self.peer.heard_us + COMING_US
+        return True
+
+    def stale(self) -> RemoteFault | None:
+        """It lags more than was allowed."""
+        if self.at is None or not 0 <= self.max_lag_us < self.at.lag_us:
+            return None
+        return RemoteFault("stale", f"the replica {_lag_text(self.at)}: ask the branch, or allow more")
 
     def _convert(self, answer: Any) -> T:
         if self.at is None:
             raise RemoteFault("not_a_replica", f"what answers at {self.peer.endpoint} is no replica: it says no \"as of\"")
-        if 0 <= self.max_lag_us < self.at.lag_us:
-            raise RemoteFault("stale", f"the replica {_lag_text(self.at)}: ask the branch, or allow more")
+        if (stale := self.stale()) is not None:
+            raise stale
         return self.convert_at(answer, self.at)
 
     def end_unknown(self, reason: str) -> None:

@@ -76,7 +76,7 @@ class Engine:
         self._rows: list[Row] = []
         self._records: list[tuple[str, Record]] = []  #: of the rows, with their kinds
         self._rows_read = 0
-        self._followed_until_us = 0
+        self.followed_until_us = 0  #: somebody follows, by the monotonic clock: what is forced is published
         self.publish: Callable[[Sequence[Row], bytes], None] | None = None  #: is given rows just forced, and the value before
         self.figures = Figures()  #: what this process counts
         self._take_office()
@@ -251,7 +251,7 @@ class Engine:
             raise
         forced_us = self._clock.now().mono_us
         self.machine.forced(forced_us)
-        if self.publish is not None and forced_us < self._followed_until_us:
+        if self.publish is not None and forced_us < self.followed_until_us:
             self.publish(rows, before)
         self.figures.force.add(forced_us - begun_us)
         for kind, record in records:
@@ -288,7 +288,7 @@ class Engine:
 
     def _answers_to_actor(self, message: GetRows | GetDecisions, now: Now) -> Sequence[AnyMessage]:
         if isinstance(message, GetRows):
-            self._followed_until_us = now.mono_us + FOLLOWED_US
+            self.followed_until_us = now.mono_us + FOLLOWED_US
             return (rows_page(self._store, message),)
         self.post()
         return () if self.machine.fold.unposted else lost_decisions(self._store, message)  # it asks again

@@ -61,7 +61,8 @@ def status(bank: Bank, as_json: bool) -> int:
         with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
             addresses = {info.name: info.endpoint for info in client.branches()}
             replicas = [describe_replica(info) for info in client.replicas()]
-    listed = [describe_actor(actor, addresses, bank.endpoint) for actor in actors]
+        coordinator = client.coordinator
+    listed = [describe_actor(actor, addresses, coordinator) for actor in actors]
     down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
     if as_json:
         emit_json({"actors": listed, "replicas": replicas})
@@ -77,8 +78,8 @@ def status(bank: Bank, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], asked: str) -> dict[str, Any]:
-    """One actor as JSON. `addresses` are those of the directory, `asked` is the one that the client was given."""
+def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], coordinator: str) -> dict[str, Any]:
+    """One actor as JSON. `addresses` are those of the directory, `coordinator` is its own."""
     from zbank.ids import format_id
     from zbank.protocol.messages import StatusInfo
 
@@ -93,7 +94,7 @@ def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], ask
     return {
         "role": actor.role,
         "name": actor.name,
-        "address": addresses.get(actor.name, asked if actor.role == "coordinator" else ""),
+        "address": addresses.get(actor.name, coordinator if actor.role == "coordinator" else ""),
         "state": "up",
         "cluster": actor.cluster,
         "instance": format_id(actor.instance),
