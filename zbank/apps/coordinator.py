@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import zmq
 
 from zbank.apps.serving import World, serve, welcome
-from zbank.config import COORDINATOR_NAME
+from zbank.config import COORDINATOR_NAME, parse_endpoint
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Machine
@@ -47,7 +48,17 @@ def run(settings: CoordinatorSettings) -> int:
         partial(wire, settings),
         drills=settings.drills,
         keys_folder=settings.keys,
+        announce=partial(_announce, settings),
     )
+
+
+def _announce(settings: CoordinatorSettings) -> Callable[[], None]:
+    """Tell the local network where this coordinator is; gives what withdraws that."""
+    from zbank.transport.discovery import Announcement
+    from zbank.transport.multicast import Announcer
+
+    host, port = parse_endpoint(settings.endpoint)
+    return Announcer(Announcement(settings.cluster, host, port)).close
 
 
 def wire(

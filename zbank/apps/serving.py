@@ -67,15 +67,24 @@ class World(NamedTuple):
     door: Door | None = None
 
 
+Announce = Callable[[], Callable[[], None]]  #: begins to announce an actor, and gives what withdraws that
 Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
 def serve(
-    data: Path, identity: Identity, bind: str, wire: Wire, *, drills: bool = False, keys_folder: Path | None = None
+    data: Path,
+    identity: Identity,
+    bind: str,
+    wire: Wire,
+    *,
+    drills: bool = False,
+    keys_folder: Path | None = None,
+    announce: Announce | None = None,
 ) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
 
     With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone. So it must without keys.
+    Once it serves it is announced, where other machines can reach it.
     """
     os.umask(0o077)  # what it keeps is for its owner's eyes alone
     _allow_connections()
@@ -97,6 +106,8 @@ def serve(
             engine, loop = wire(World(Clock(), context, engine_type, keys, door), store, router)
             how = "by keys" if keys is not None else "without keys, to this machine alone"
             log.info("%s serves at %s %s, epoch %d, %d records", identity, bind, how, store.epoch, store.seq)
+            if announce is not None and not listens_here_only(bind):
+                stack.callback(announce())  # the first to be ended
             loop.run()
             engine.close()
         log.info("%s stopped", identity)
