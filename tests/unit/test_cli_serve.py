@@ -191,3 +191,23 @@ def test_flags_that_stand_in_the_file(started: Started, config: str) -> None:
     result = run("branch", "--config", config, "--name", "Mumbai", "--port", "9100", "--preload")
     assert result.exit_code == 2
     assert "--port, --preload and --config: that stands in the file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "looks"),
+    [
+        ((), False),
+        (("--host", "::1"), False),
+        (("--host", "0.0.0.0"), True),
+        (("--host", "10.0.0.1"), True),
+        (("--host", "0.0.0.0", "--coordinator", "10.0.0.1"), False),
+    ],
+    ids=str,
+)
+def test_a_branch_that_others_reach_looks_for_its_coordinator_unless_told(
+    started: Started, flags: tuple[str, ...], looks: bool
+) -> None:
+    result = run("branch", "--name", "Mumbai", *flags)
+    assert isinstance(started[0], BranchSettings)
+    assert started[0].looks == looks
+    assert ("looks for its coordinator at tcp://127.0.0.1:9000 and on the local network" in result.stdout) == looks
