@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from zeroconf import ServiceInfo, Zeroconf
 
 INSTALL = "pip install 'zbank[discovery]'"
-LOOK_S = 2.0  #: an answer takes 0.1 to 0.6 s; more where a packet is lost and asked for again
-SETTLE_S = 0.5  #: after the first answer that fits: others of the same name would come
+LOOK_S = 2.5  #: a lost packet is asked for again after a second
+ENOUGH_S = 1.6  #: all have answered by then: at once, or a second later who has just given the same answer (RFC 6762, 6)
 POLL_S = 0.05
 ASK_MS = 300  #: for what an announcement left out
 MAX_INSTANCES = 64  #: looked at in one look: anybody may announce any number
@@ -70,8 +70,8 @@ def _open(package: Any) -> Zeroconf:
 
 
 def look(wait_s: float = LOOK_S, cluster: str = "") -> list[Found]:
-    """The coordinators that are announced now, by cluster and address; with the name of a cluster the look ends as soon
-    as it has answered. Raises PackageMissing, CannotLook."""
+    """The coordinators that are announced now, by cluster and address; with the name of a cluster the look ends early when
+    that has answered. Raises PackageMissing, CannotLook."""
     package = _zeroconf()
     try:
         with closing(_open(package)) as net:
@@ -90,6 +90,7 @@ def _collect(package: Any, net: Zeroconf, wait_s: float, cluster: str) -> set[Fo
             names[name] = package.ServiceInfo(SERVICE, name)
 
     found: set[Found] = set()
+    enough_s = time.monotonic() + ENOUGH_S
     end_s = time.monotonic() + wait_s
     # Asked for answers to all: one to this address alone may go to another process that shares the port, such as avahi.
     package.ServiceBrowser(net, SERVICE, handlers=[noted], question_type=package.DNSQuestionType.QM)  # ends with `net`
@@ -102,9 +103,8 @@ def _collect(package: Any, net: Zeroconf, wait_s: float, cluster: str) -> set[Fo
                 del names[name]
         for _, info in [(name, info) for name, info in waiting if name in names][:1]:
             info.request(net, min(ASK_MS, max(1, left_s * 1000)))
-        if any(one.cluster == cluster for one in found):
-            end_s = min(end_s, time.monotonic() + SETTLE_S)
-            cluster = ""  # the end is set
+        if time.monotonic() >= enough_s and any(one.cluster == cluster for one in found):
+            break
     return found
 
 

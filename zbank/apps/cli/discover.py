@@ -8,7 +8,7 @@ from zbank.apps.cli.output import Column, emit_json, show_table
 from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, complain, json_option
 
 COLUMNS = (Column("cluster"), Column("coordinator"), Column("protocol", right=True))
-DEFAULT_WAIT_S = 2.0
+DEFAULT_WAIT_S = 2.5
 MAX_WAIT_S = 60.0
 
 
