@@ -60,8 +60,8 @@ bench: .venv/installed  ## measure the running cluster (start it with `make run`
 
 lock: .venv/made  ## pin the newest versions of all dependencies, with hashes, in requirements/
 	.venv/bin/python -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
-	$(UV) --extra rest --extra dashboard -o requirements/run.txt
-	$(UV) --extra rest --extra dashboard --extra dev -o requirements/dev.txt
+	$(UV) --extra rest --extra dashboard --extra discovery -o requirements/run.txt
+	$(UV) --extra rest --extra dashboard --extra discovery --extra dev -o requirements/dev.txt
 
 clean:  ## remove .venv and all caches; data/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

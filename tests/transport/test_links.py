@@ -175,6 +175,38 @@ def test_silence_begins_anew_on_a_new_connection(coordinator: Far) -> None:
     assert coordinator.link.state == REGISTERING
 
 
+def test_while_nobody_answers_the_places_that_are_announced_are_tried_in_turn(
+    coordinator: Far, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = "tcp://127.0.0.1:1"
+    announced: list[str] = []
+    hello = branch_hello("demo", "Mumbai")
+    link = Link(Dialer(coordinator.context), nowhere, hello, COORDINATOR, announced=lambda: announced)
+    coordinator.link.close()
+    coordinator.link, now_us = link, coordinator.now_us
+
+    def falls_silent() -> str:
+        nonlocal now_us
+        now_us += SILENT_AFTER_US + 1
+        link.tick(now_us)
+        return link.endpoint
+
+    link.tick(now_us)
+    assert falls_silent() == nowhere
+    told = f"no answer from {nowhere}: is the coordinator running there? If so, check the address, the port and the firewall"
+    assert caplog.messages == [f"{told}; no other coordinator of this cluster announces itself on the local network"]
+    announced += ["tcp://127.0.0.1:2", coordinator.endpoint]
+    assert [falls_silent() for _ in range(3)] == [*announced, nowhere]
+    assert len(caplog.messages) == 2, "it complains when all have been tried"
+    assert caplog.messages[1].startswith(f"no answer from {nowhere} or tcp://127.0.0.1:2 or {coordinator.endpoint}: is")
+    assert [falls_silent() for _ in range(2)] == announced
+    coordinator.now_us = now_us
+    assert isinstance(coordinator.hear(), Hello)
+    coordinator.say(coordinator.welcome())
+    assert (link.state, link.endpoint) == (UP, coordinator.endpoint)
+    assert len(caplog.messages) == 2
+
+
 def test_where_no_new_connection_can_be_had_the_old_one_goes_on_trying(
     coordinator: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

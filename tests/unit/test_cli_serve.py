@@ -307,3 +307,23 @@ def test_a_replica_advertises_an_address_without_a_port(monkeypatch: pytest.Monk
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
     ]
     assert run("branch", "--name", "Oslo", "--advertise", "10.0.0.2:0").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "looks"),
+    [
+        ((), False),
+        (("--host", "::1"), False),
+        (("--host", "0.0.0.0"), True),
+        (("--host", "10.0.0.1"), True),
+        (("--host", "0.0.0.0", "--coordinator", "10.0.0.1"), False),
+    ],
+    ids=str,
+)
+def test_a_branch_that_others_reach_looks_for_its_coordinator_unless_told(
+    started: Started, flags: tuple[str, ...], looks: bool
+) -> None:
+    result = run("branch", "--name", "Mumbai", *flags)
+    assert isinstance(started[0], BranchSettings)
+    assert started[0].looks == looks
+    assert ("looks for its coordinator at tcp://127.0.0.1:9000 and on the local network" in result.stdout) == looks

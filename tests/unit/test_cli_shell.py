@@ -81,6 +81,11 @@ class TestFaults:
             (["balance", "A/1", "--timeout", "nan"], "usage: invalid value for '--timeout': nan is no time"),
             (["balance", "A/1", "--endpoint", "nowhere"], "usage: --endpoint: 'tcp://nowhere' is no address"),
             (["balance", "A/1", "--endpoint", "x:1", "--config", "y"], "usage: give --endpoint or --config, not both"),
+            (["balance", "A/1", "--endpoint", "x:1", "--cluster", "y"], "usage: give --cluster or --endpoint, not both"),
+            (["balance", "A/1", "--config", "x", "--cluster", "y"], "usage: give --cluster or --config, not both"),
+            (["rest", "--endpoint", "x:1", "--cluster", "y"], "usage: give --cluster or --endpoint, not both"),
+            (["rest", "--config", "x", "--cluster", "y"], "usage: give --cluster or --config, not both"),
+            (["discover", "--wait", "0"], "usage: invalid value for '--wait'"),
             (["bench", "--work", "sleep"], "usage: invalid value for '--work'"),
             (["transfer-many", "no-such-file.csv"], "usage: invalid value for 'FILE'"),
             (["balance", "A/\udcff"], "usage: an argument is not valid text"),
@@ -117,7 +122,7 @@ class TestHelp:
         assert f"zbank {command.name} " in result.stdout or f"zbank {command.name}\n" in result.stdout
 
     def test_it_starts_fast_because_nothing_heavy_is_imported(self) -> None:
-        heavy = ("rich", "zmq", "msgspec", "apsw", "iso4217", "asyncio")
+        heavy = ("rich", "zmq", "msgspec", "apsw", "iso4217", "asyncio", "zeroconf")
         code = (
             "import sys\nfrom zbank.apps.cli import main\n"
             "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"

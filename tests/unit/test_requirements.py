@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+?)(?: ; (.+?))?(?: \\)?$")
-FILES = {"run": ("rest", "dashboard"), "dev": ("rest", "dashboard", "dev")}
+FILES = {"run": ("rest", "dashboard", "discovery"), "dev": ("rest", "dashboard", "discovery", "dev")}
 
 
 def pins(name: str) -> dict[str, set[str]]:

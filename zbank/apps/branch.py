@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from zbank.protocol.messages import (
     OpenAccount,
     Register,
     Transfer,
+    Welcome,
 )
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
@@ -53,6 +54,7 @@ class BranchSettings(NamedTuple):
     drills: bool = False  #: with the gates of `zbank drill`
     keys: Path | None = None  #: folder of the keys; None = the bank has none
     file: str = ""  #: name of its data file; "" = the branch's
+    looks: bool = False  #: for its coordinator on the local network, while that does not answer where it was told
 
     @property
     def identity(self) -> Identity:
@@ -107,8 +109,14 @@ def wire(
     if settings.preload:
         preload(engine, world.clock, settings.name, settings.currency)
     hello = branch_hello(settings.cluster, settings.name)
-    links = [Link(dialer, to, hello, COORDINATOR, register=register) for to in settings.coordinators]
-    greeting = partial(welcome, store, settings.currency, settings.coordinators[0])
+    announced = _look(settings.cluster) if settings.looks else None
+    links = [
+        Link(dialer, to, hello, COORDINATOR, register=register, announced=announced) for to in settings.coordinators
+    ]
+
+    def greeting() -> Welcome:
+        return welcome(store, settings.currency, links[0].endpoint)
+
     loop = ActorLoop(
         engine,
         Peers(BRANCH, settings.cluster, greeting, world.keys),
@@ -122,6 +130,15 @@ def wire(
         feed=feed,
     )
     return engine, loop
+
+
+def _look(cluster: str) -> Callable[[], Sequence[str]]:
+    """Begin to look for the coordinator; gives what tells where it was found."""
+    from zbank.transport.multicast import Search
+
+    search = Search(cluster)
+    search.places()  # the first look takes as long as the link's first try
+    return search.places
 
 
 def preload(engine: Engine, clock: Clock, branch: str, code: str) -> None:

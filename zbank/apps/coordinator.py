@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +59,17 @@ def run(settings: CoordinatorSettings) -> int:
         partial(wire, settings),
         drills=settings.drills,
         keys_folder=settings.keys,
+        announce=partial(_announce, settings),
     )
+
+
+def _announce(settings: CoordinatorSettings) -> Callable[[], None]:
+    """Tell the local network where this coordinator is; gives what withdraws that."""
+    from zbank.transport.discovery import Announcement
+    from zbank.transport.multicast import Announcer
+
+    host, port = parse_endpoint(settings.endpoint)
+    return Announcer(Announcement(settings.cluster, host, port)).close
 
 
 def wire(

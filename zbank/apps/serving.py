@@ -70,6 +70,7 @@ class World(NamedTuple):
     has_feed: bool = True  #: there is a feed to publish to
 
 
+Announce = Callable[[], Callable[[], None]]  #: begins to announce an actor, and gives what withdraws that
 Wire = Callable[[World, JournalStore, zmq.Socket[bytes]], tuple[Engine, ActorLoop]]
 
 
@@ -83,12 +84,14 @@ def serve(
     keys_folder: Path | None = None,
     file: str = "",
     key: str = "",
+    announce: Announce | None = None,
 ) -> int:
     """Run an actor until it is told to stop; gives the process's exit code. Says on stderr what went wrong.
 
     With `drills` the gates of `zbank drill` are built in; then it listens on this machine alone. So it must without keys.
     `file` and `key` are the names of its data file and its key, where they are not that of whose data it is: a replica's.
     Raises TakesOver and Superseded: this process is to go on as something else, and its store is closed.
+    Once it serves it is announced, where other machines can reach it.
     """
     path = data_file(data, file or identity.name)
     os.umask(0o077)  # what it keeps is for its owner's eyes alone
@@ -114,6 +117,8 @@ def serve(
                 how = "by keys" if keys is not None else "without keys, to this machine alone"
                 where = router.getsockopt_string(zmq.LAST_ENDPOINT) if parse_endpoint(bind, 0).port == 0 else bind
                 log.info("%s serves at %s %s, epoch %d, %d records", identity, where, how, store.epoch, store.seq)
+                if announce is not None and not listens_here_only(bind):
+                    stack.callback(announce())  # the first to be ended
                 loop.run()
             except (TakesOver, Superseded):
                 store.close()

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -29,6 +29,7 @@ from zbank.protocol.messages import (
     Welcome,
 )
 from zbank.transport.access import ON_LINK
+from zbank.transport.discovery import next_place
 from zbank.transport.sockets import Dialer
 
 BEAT_EVERY_US = 500_000
@@ -55,10 +56,13 @@ class Link:
         role: str,
         register: Callable[[str], Register | RegisterReplica] | None = None,
         name: str = "",
+        announced: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """`role` is what must answer there, under `name` if it is given; `register` gives, for a coordinator's name, what
-        to say after Welcome."""
-        self.endpoint = endpoint
+        to say after Welcome. `announced` tells where else it may be: while nobody answers, all places are tried in turn."""
+        self.endpoint = endpoint  #: where it is tried now
+        self._told_endpoint = endpoint
+        self._announced = announced
         self.role = role
         self.name = name  #: of who answers, at the latest from its Welcome
         self._wanted_name = name
@@ -168,9 +172,11 @@ class Link:
         silent = now_us - self._heard_us > SILENT_AFTER_US
         if silent:
             was_up = self.state == UP
-            if not was_up:
-                hint = "check the address, the port and the firewall"
-                self._complain(f"no answer from {self.endpoint}: is the {self.role} running there? If so, {hint}")
+            announced = () if self._announced is None else self._announced()
+            place = next_place(self._told_endpoint, announced, self.endpoint)
+            if not was_up and place == self._told_endpoint:  # all have been tried
+                self._complain(self._no_answer(announced))
+            self.endpoint = place
             self._renew_socket()
             self.state = GREETING
             self._heard_us = now_us
@@ -183,6 +189,13 @@ class Link:
             self._beat_us = now_us
             self._put([(0, Beat(False))], now_us)
         return False
+
+    def _no_answer(self, announced: Sequence[str]) -> str:
+        places = " or ".join(dict.fromkeys([self._told_endpoint, *announced]))
+        hint = "check the address, the port and the firewall"
+        if self._announced is not None and not announced:
+            hint += f"; no other {self.role} of this cluster announces itself on the local network"
+        return f"no answer from {places}: is the {self.role} running there? If so, {hint}"
 
     def _renew_socket(self) -> None:
         """Begin with a new socket. Where there is none to be had, the old one goes on trying."""

@@ -333,7 +333,11 @@ class ActorLoop:
 
     def _tick_coordinator(self, link: Link, now_us: int) -> None:
         machine = self._engine.machine
-        if link.tick(now_us):
+        before = link.endpoint
+        silent = link.tick(now_us)
+        if link.endpoint != before:  # it is looked for elsewhere
+            machine.alarms.pop(f"coordinator {before}", None)
+        if silent:
             log.warning("coordinator %s is silent: local work goes on", link.name)
             machine.peer_down(link.name)
         if link.complaint:

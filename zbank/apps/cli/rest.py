@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
-from zbank.apps.cli.shell import DEFAULT_ENDPOINT, EXIT_USAGE, checked_endpoint, complain, keys_folder, log_options
+from zbank.apps.cli.shell import (
+    DEFAULT_ENDPOINT,
+    EXIT_USAGE,
+    checked_endpoint,
+    complain,
+    is_typed,
+    keys_folder,
+    log_options,
+)
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -17,6 +26,7 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
 @click.command()
 @click.option("--config", metavar="FILE", help="Cluster file: the coordinator's address, and [rest].")
 @click.option("--endpoint", envvar="ZBANK_ENDPOINT", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
+@click.option("--cluster", metavar="NAME", help="Find the coordinator of this cluster on the local network.")
 @click.option("--host", help=f"Address to listen on; 0.0.0.0 for all, then tokens are demanded.  [{DEFAULT_HOST}]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Port to listen on.  [{DEFAULT_PORT}]")
 @click.option(
@@ -44,6 +54,7 @@ MISSING = "the REST bridge needs packages that are not installed: pip install 'z
 def rest(
     config: str | None,
     endpoint: str | None,
+    cluster: str | None,
     host: str | None,
     port: int | None,
     threads: int,
@@ -71,15 +82,17 @@ def rest(
     if config is not None:
         from zbank.config import RestConfig, load_config
 
-        cluster = load_config(config)
-        section = cluster.rest or RestConfig()
-        place, cluster_name = cluster.coordinator.endpoint, cluster.name
+        if cluster is not None:
+            raise click.UsageError("give --cluster or --config, not both")
+        file = load_config(config)
+        section = file.rest or RestConfig()
+        place, cluster_name = file.coordinator.endpoint, file.name
         host, port = host or section.host, port or section.port
         trusted_proxy = trusted_proxy or section.trusted_proxy
         trusted_hosts = trusted_hosts or section.trusted_hosts
-        folder = data or str(cluster.data)
+        folder = data or str(file.data)
     else:
-        place = checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT)
+        place, cluster_name = _find(endpoint, cluster)
     settings = RestSettings(
         host=host or DEFAULT_HOST,
         port=port or DEFAULT_PORT,
@@ -96,3 +109,16 @@ def rest(
     if drills and not settings.is_here_only:
         return complain(f"with --drills the bridge must be of this machine alone, not at {settings.host}", EXIT_USAGE)
     return run(settings)
+
+
+def _find(endpoint: str | None, cluster: str | None) -> tuple[str, str]:
+    """The coordinator's address, and its cluster's name ("" = any), where no file tells them."""
+    if cluster is not None and is_typed("endpoint"):
+        raise click.UsageError("give --cluster or --endpoint, not both")
+    if cluster is not None or not endpoint:
+        from zbank.apps.cli.finding import wait_for_coordinator
+
+        found = wait_for_coordinator(cluster, keys_folder(None), logging.getLogger("zbank").info)
+        if found is not None:
+            return found.endpoint, found.cluster
+    return checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT), ""

@@ -11,6 +11,7 @@ from zbank.apps.cli import (
     bench,
     chaos,
     dashboard,
+    discover,
     doubt,
     drill,
     keys,
@@ -48,6 +49,7 @@ COMMANDS = (
     promote.promote,
     tokens.tokens,
     keys.keys,
+    discover.discover,
     acts.acts,
     bench.bench,
     chaos.chaos,
@@ -61,7 +63,8 @@ def main() -> None:
     """A distributed bank: start its parts, move money, look at accounts.
 
     Accounts are written Branch/number, amounts as decimals of the branch's currency. All commands that talk to
-    the bank find it at tcp://127.0.0.1:9000, or where --endpoint, ZBANK_ENDPOINT or --config says.
+    the bank find it at tcp://127.0.0.1:9000, or where --endpoint, ZBANK_ENDPOINT or --config says, or on the
+    local network: the cluster that --cluster names, or that the keys are of.
 
     \b
     Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 outcome unknown (ask again with the same id)

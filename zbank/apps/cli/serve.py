@@ -34,7 +34,7 @@ _port = click.IntRange(1, 65535)
 @click.option("--host", help=f"Address to listen on; 0.0.0.0 for all.  [{DEFAULT_HOST}]")
 @click.option("--port", type=_port, help=f"Port to listen on.  [{BRANCH_PORT}]")
 @click.option("--advertise", metavar="ADDRESS", help="Address at which others reach this branch.  [where it listens]")
-@click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
+@click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}, or found on the network]")
 @click.option("--currency", metavar="CODE", help=f"Currency of all accounts.  [{DEFAULT_CURRENCY}]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--preload", is_flag=True, help="Accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch.")
@@ -64,6 +64,8 @@ def branch(
     """
     from zbank.apps.branch import BranchSettings
     from zbank.apps.roles import run_branch
+    from zbank.apps.serving import listens_here_only
+    from zbank.config import url_host
 
     if config is not None:
         cluster = _load_alone(config, flags | {"preload": preload or None})
@@ -86,7 +88,11 @@ def branch(
     else:
         _check_branch_flags(name, flags)
         coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
-        bind, endpoint = _addresses(flags, BRANCH_PORT, towards=coordinator)
+        host = url_host(str(flags["host"] or DEFAULT_HOST))
+        looks = flags["coordinator"] is None and not listens_here_only(f"tcp://{host}:{BRANCH_PORT}")
+        bind, endpoint = _addresses(flags, BRANCH_PORT, towards="" if looks else coordinator)
+        if looks:
+            click.echo(f"looks for its coordinator at {DEFAULT_ENDPOINT} and on the local network (--coordinator names it)")
         settings = BranchSettings(
             name=name,
             cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
@@ -99,6 +105,7 @@ def branch(
             preload=preload,
             drills=drills,
             keys=keys_folder(config),
+            looks=looks,
         )
     if not replicas:
         return run_branch(settings)

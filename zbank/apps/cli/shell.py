@@ -111,6 +111,11 @@ def complain(text: str, exit_code: int = EXIT_REFUSED) -> int:
     return exit_code
 
 
+def note(text: str) -> None:
+    """One line on stderr that is no complaint."""
+    click.echo(printable(f"note: {text}"), err=True)
+
+
 def printable(text: str) -> str:
     """The text on one line, without control characters: what others wrote into a memo must not steer this terminal."""
     if text.isprintable():
@@ -151,12 +156,13 @@ class Bank:
 
 
 def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --endpoint, --config, --timeout and --key; the command gets a `bank`."""
+    """Adds --endpoint, --config, --cluster, --timeout and --key; the command gets a `bank`."""
 
     @click.option(
         "--endpoint", envvar="ZBANK_ENDPOINT", metavar="ADDRESS", help=f"Coordinator or a branch.  [{DEFAULT_ENDPOINT}]"
     )
     @click.option("--config", metavar="FILE", help="Take the coordinator's address from a cluster file.")
+    @click.option("--cluster", metavar="NAME", help="Find the coordinator of this cluster on the local network.")
     @click.option(
         "--timeout",
         type=float,
@@ -170,8 +176,10 @@ def bank_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--key", envvar="ZBANK_KEY", metavar="NAME", help="Whose key to use, where the bank has keys.  [the only one here]"
     )
     @functools.wraps(function)
-    def wrapper(endpoint: str | None, config: str | None, timeout: float, key: str | None, **arguments: Any) -> Any:
-        return function(bank=_find_bank(endpoint, config, timeout, key or ""), **arguments)
+    def wrapper(
+        endpoint: str | None, config: str | None, cluster: str | None, timeout: float, key: str | None, **arguments: Any
+    ) -> Any:
+        return function(bank=_find_bank(endpoint, config, cluster, timeout, key or ""), **arguments)
 
     return wrapper
 
@@ -260,18 +268,30 @@ def keys_folder(config: str | None) -> Path | None:
     return find_folder(None if config is None else Path(config), os.environ)
 
 
-def _find_bank(endpoint: str | None, config: str | None, timeout_s: float, key: str) -> Bank:
-    source = click.get_current_context().get_parameter_source("endpoint")
-    typed = source is click.core.ParameterSource.COMMANDLINE  # else it is from the environment, or not given
+def is_typed(option: str) -> bool:
+    """The option was given on the command line; else it is from the environment, or not given."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+
+def _find_bank(endpoint: str | None, config: str | None, cluster: str | None, timeout_s: float, key: str) -> Bank:
+    typed = is_typed("endpoint")
+    if cluster is not None and (typed or config is not None):
+        raise click.UsageError(f"give --cluster or {'--endpoint' if typed else '--config'}, not both")
     if config is not None:
         if typed:
             raise click.UsageError("give --endpoint or --config, not both")
         from zbank.config import load_config
 
-        cluster = load_config(config)
-        place = cluster.coordinator.endpoint
-        return Bank(place, cluster.name, timeout_s, f"--config {config}", keys_folder(config), key)
+        file = load_config(config)
+        return Bank(file.coordinator.endpoint, file.name, timeout_s, f"--config {config}", keys_folder(config), key)
     keys = keys_folder(None)
+    if cluster is not None or (keys is not None and not endpoint):
+        from zbank.apps.cli.finding import find_coordinator
+
+        found = find_coordinator(cluster, keys, note)
+        if found is not None:
+            return Bank(found.endpoint, found.cluster, timeout_s, f"--endpoint {found.endpoint}", keys, key)
+        endpoint = ""
     if not endpoint or endpoint == DEFAULT_ENDPOINT:
         return Bank(DEFAULT_ENDPOINT, "", timeout_s, "", keys, key)
     place = checked_endpoint(endpoint, "--endpoint")
