@@ -37,7 +37,7 @@ class OnTheNetwork:
         self.cluster = cluster
         self.keys = self.folder / "keys"
         keymaking.make_all(self.keys, cluster, ("Mumbai",))
-        self.port = free_ports(2)
+        self.port = free_ports(4)  # the feed takes the two after the coordinator's
         self.endpoint = f"tcp://{outward_address()}:{self.port}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -62,7 +62,7 @@ class OnTheNetwork:
         self.start("coordinator", "coordinator", *flags, "--port", str(self.port), "--cluster", self.cluster)
 
     def start_branch(self, keys: Path | None = None) -> None:
-        place = ("--host", "0.0.0.0", "--port", str(self.port + 1), "--cluster", self.cluster)
+        place = ("--host", "0.0.0.0", "--port", str(self.port + 3), "--cluster", self.cluster)
         self.start("Mumbai", "branch", "--name", "Mumbai", "--preload", *place, keys=keys)
 
     def said(self, name: str) -> str:
@@ -264,7 +264,7 @@ def test_a_branch_follows_its_coordinator_to_another_port(other: OnTheNetwork) -
     other.start_branch()
     other.wait_said("Mumbai", f"registered with the coordinator at {other.endpoint}")
     assert other.stop("coordinator") == 0
-    other.port = free_ports(1)
+    other.port = free_ports(3)
     other.start_coordinator()
     other.wait_said("Mumbai", f"registered with the coordinator at tcp://{outward_address()}:{other.port}")
     done = other.zbank("status", "--json", "--cluster", other.cluster)

@@ -93,7 +93,7 @@ class Lan:
             machine.done("cp", *words[1:-1], str(self.b.folder / place))
         elif words[0] == "rm":
             machine.done(*words)
-        elif words[1] in ("coordinator", "branch", "rest", "dashboard"):
+        elif words[1] in ("coordinator", "branch", "replica", "rest", "dashboard"):
             self._start(machine, words)
         else:
             self.printed[words[1]] = machine.done(*words)
@@ -112,6 +112,13 @@ class Lan:
         else:
             said = ready.get(words[1], f"registered with the coordinator at tcp://{self.a.address}:9000")
             wait_until(lambda: machine.says(name, said), START_LIMIT_S, f"{name} says: {said}")
+        if words[1] == "replica":
+            wait_until(lambda: self._is_level(machine, name), START_LIMIT_S, f"{name} is level")
+
+    def _is_level(self, machine: Machine, name: str) -> bool:
+        status = machine.run("zbank", "status", "--json", "--config", "config/branch.toml").stdout
+        replicas = json.loads(status)["replicas"] if status else []
+        return any(one["name"] == name and one["lag_s"] is not None for one in replicas)
 
     def _is_healthy(self, machine: Machine) -> bool:
         assert machine.started["dashboard"].poll() is None, machine.output("dashboard")
@@ -226,7 +233,7 @@ def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
 
 def test_each_machine_has_its_own_secrets_alone(lan: Lan) -> None:
     here = {name: sorted(path.name for path in machine.folder.rglob("*.secret")) for name, machine in lan.machines.items()}
-    assert here == {"A": ["Mumbai.secret", "coordinator.secret", "rest.secret"], "B": ["Delhi.secret", "operator.secret"]}
+    assert here == {"A": ["Mumbai.secret", "coordinator.secret", "rest.secret"], "B": ["Delhi.secret", "Mumbai-backup.secret", "operator.secret"]}
     assert {path.stat().st_mode & 0o777 for path in lan.b.folder.rglob("*.secret")} == {0o600}
 
 
