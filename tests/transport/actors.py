@@ -90,7 +90,7 @@ class Desk:
             return Coordinator(decisions, before=before, configured=("Delhi", "Mumbai", "Pune"))
         state = BranchState(self.identity.name, "INR")
         clearing = store.load_accounts([CLEARING])
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing)
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), clearing, store.count_closed())
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
             return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)

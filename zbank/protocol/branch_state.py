@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from zbank.domain.account import OPEN, Account
+from zbank.domain.account import CLOSED, OPEN, Account
 from zbank.domain.book import Book, Movement, branch_movements, net
 from zbank.domain.legs import CLEARING, SYSTEM_NUMBERS
 from zbank.errors import CorruptStore, ForeignStore
@@ -26,6 +26,7 @@ from zbank.protocol.records import (
     Prepared,
     Record,
     Refused,
+    Retired,
     Started,
 )
 
@@ -53,6 +54,13 @@ class CoordinatorMark(Struct, array_like=True):
     number: int  #: highest commit number applied
 
 
+class Retirement(Struct, array_like=True, frozen=True):
+    """This branch is closed for good."""
+
+    by: str  #: who asked the coordinator for it
+    at_us: int
+
+
 class BranchMeta(Struct):
     """The small state of a branch, as it is posted."""
 
@@ -61,6 +69,7 @@ class BranchMeta(Struct):
     next_number: int
     account_count: int
     coordinators: dict[str, CoordinatorMark]
+    retired: Retirement | None = None
 
 
 _encode_meta = msgspec.msgpack.Encoder().encode
@@ -79,6 +88,8 @@ class BranchState:
         self.number = 0  #: Lamport clock of commits (C1)
         self.next_number = FIRST_NUMBER
         self.account_count = 0
+        self.closed_count = 0  #: of these, closed ones
+        self.retired: Retirement | None = None
         self.clearing_minor = 0
         self.customers_minor = 0  #: sum of all balances but the bank's own accounts
         self.total_minor = 0  #: sum of all balances: zero at every moment
@@ -97,16 +108,18 @@ class BranchState:
         at_us: int,
         open_rows: Iterable[Row],
         system: Iterable[Account],
+        closed_count: int = 0,
     ) -> None:
         """Take the state as of the watermark; the tail is then applied row by row.
 
-        `system`: the bank's own accounts that there are.
+        `system`: the bank's own accounts that there are; `closed_count`: how many of all are closed.
 
         Raises ForeignStore when the data is in another currency, CorruptStore when it is damaged.
         """
         self._posted_seq = self.seq = watermark
         self.epoch = epoch
         self.at_us = at_us
+        self.closed_count = closed_count
         for account in system:
             self.customers_minor -= account.balance_minor  # all balances sum to zero
             if account.number == CLEARING:
@@ -119,6 +132,7 @@ class BranchState:
         self.next_number = kept.next_number
         self.account_count = kept.account_count
         self.coordinators = kept.coordinators
+        self.retired = kept.retired
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Prepared):
@@ -166,6 +180,7 @@ class BranchState:
 
     def _account_changed(self, record: AccountChanged) -> None:
         account = self.book.accounts[record.number]
+        self.closed_count += (record.status == CLOSED) - (account.status == CLOSED)
         account.status = record.status
         account.overdraft_limit_minor = record.overdraft_limit_minor
         self._changed.add(record.number)
@@ -227,6 +242,9 @@ class BranchState:
 
     def _coordinator_seen(self, record: CoordinatorSeen) -> None:
         self._see(record.name, record.epoch, 0)
+
+    def _retired(self, record: Retired) -> None:
+        self.retired = Retirement(record.by, self.at_us)
 
     def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
         movements = branch_movements(record.content.legs, self.name)
@@ -308,6 +326,7 @@ class BranchState:
             next_number=self.next_number,
             account_count=self.account_count,
             coordinators=self.coordinators,
+            retired=self.retired,
         )
         return Posting(
             seq=self.seq,
@@ -353,4 +372,5 @@ _APPLY: dict[type[Record], Callable[[BranchState, Any], None]] = {
     Committed: BranchState._committed,
     Aborted: BranchState._aborted,
     CoordinatorSeen: BranchState._coordinator_seen,
+    Retired: BranchState._retired,
 }

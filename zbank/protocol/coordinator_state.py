@@ -13,9 +13,10 @@ from zbank.protocol.act_messages import ActInfo
 from zbank.protocol.acts import ActBook
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
-from zbank.protocol.messages import COMMITTED, Txn
+from zbank.protocol.messages import COMMITTED, RetiredInfo, Txn
 from zbank.protocol.records import (
     BranchJoined,
+    BranchLeft,
     Content,
     Decided,
     Ended,
@@ -50,6 +51,7 @@ class CoordinatorMeta(Struct):
     token_version: int = 0
     acts: list[ActInfo] = field(default_factory=list)
     keys: list[NotedKey] = field(default_factory=list)
+    retired: list[RetiredInfo] = field(default_factory=list)
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -66,6 +68,7 @@ class CoordinatorState:
         self.at_us = 0
         self.number = 0  #: the highest commit number given (C1)
         self.branches: dict[str, BranchJoined] = {}
+        self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -83,6 +86,7 @@ class CoordinatorState:
         kept = decode_meta(_META, meta)
         self.number = kept.number
         self.branches = kept.branches
+        self.retired = {info.name: info for info in kept.retired}
         self.tokens = TokenBook(kept.tokens, kept.token_version)
         self.acts = ActBook(kept.acts, kept.keys)
         for row in open_rows:
@@ -102,7 +106,13 @@ class CoordinatorState:
         pass  # the row's epoch says it all
 
     def _branch_joined(self, record: BranchJoined) -> None:
+        self.acts.branch_joined(record, self.branches.get(record.name), self.seq, self.at_us)
         self.branches[record.name] = record
+
+    def _branch_left(self, record: BranchLeft) -> None:
+        self.acts.branch_left(record, self.seq, self.at_us)
+        was = self.branches.pop(record.name)
+        self.retired[record.name] = RetiredInfo(was.name, was.endpoint, was.currency, was.instance, record.by, self.at_us)
 
     def _decided(self, record: Decided) -> None:
         self.number = max(self.number, record.number)
@@ -181,6 +191,7 @@ class CoordinatorState:
             book.version,
             list(acts.acts),
             list(acts.keys.values()),
+            list(self.retired.values()),
         )
 
     def posted(self) -> None:
@@ -204,6 +215,7 @@ class CoordinatorState:
 _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     Started: CoordinatorState._started,
     BranchJoined: CoordinatorState._branch_joined,
+    BranchLeft: CoordinatorState._branch_left,
     Decided: CoordinatorState._decided,
     Ended: CoordinatorState._ended,
     TokenMade: CoordinatorState._token_made,

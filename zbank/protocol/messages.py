@@ -64,6 +64,7 @@ from zbank.protocol.client_messages import (
     TransfersPage,
     Welcome,
 )
+from zbank.protocol.member_messages import BranchRetired, Retire, RetireAnswer, RetireBranch
 from zbank.protocol.replica_messages import (
     MAX_ROW_BYTES,
     MAX_ROWS,
@@ -114,6 +115,7 @@ from zbank.protocol.wire import (
     Message,
     Place,
     ReplicaInfo,
+    RetiredInfo,
     Txn,
     parse_txn,
 )
@@ -138,6 +140,7 @@ Request = (
     | MakeToken
     | RevokeToken
     | GetTokens
+    | RetireBranch
 )
 Read = ListAccounts | GetEntries | GetTransfer | ListTransfers  # served from the posted tables, after the turn's force
 Answer = (
@@ -159,6 +162,7 @@ Answer = (
     | TokensPage
     | ActsPage
     | Standing
+    | BranchRetired
 )
 Peer = (
     Register
@@ -176,6 +180,8 @@ Peer = (
     | GetRows
     | Rows
     | RegisterReplica
+    | Retire
+    | RetireAnswer
 )
 AnyMessage = Request | Answer | Peer
 Envelope = tuple[int, AnyMessage]
@@ -225,6 +231,7 @@ __all__ = [
     "AnyMessage",
     "Beat",
     "BranchInfo",
+    "BranchRetired",
     "Cancel",
     "ChangeAccount",
     "Commit",
@@ -274,6 +281,10 @@ __all__ = [
     "Registered",
     "ReplicaInfo",
     "Request",
+    "Retire",
+    "RetireAnswer",
+    "RetireBranch",
+    "RetiredInfo",
     "RevokeToken",
     "RowInfo",
     "Rows",

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import branches_of, check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol import accounts, inquiry, needs, votes
-from zbank.protocol.branch_state import BranchState, PreparedTxn
+from zbank.protocol import accounts, inquiry, needs, retiring, votes
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.fold import Settled
 from zbank.protocol.inquiry import Inquirer
 from zbank.protocol.machine import (
@@ -66,6 +66,7 @@ from zbank.protocol.messages import (
     Outcome,
     Prepare,
     Registered,
+    Retire,
     StatusInfo,
     StillPending,
     Transfer,
@@ -180,7 +181,7 @@ class Participant(Machine):
         if message.id in state.prepared:
             return self._answer(sender, n, CONFLICTING_ID)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
-        refusal = state.book.check(net(branch_movements(legs, state.name)), message.currency)
+        refusal = retiring.refusal(state) or state.book.check(net(branch_movements(legs, state.name)), message.currency)
         if refusal is not None:
             return self._refuse(sender, n, message.id, digest, refusal, now, content)
         record = Executed(message.id, state.number, content)
@@ -252,7 +253,7 @@ class Participant(Machine):
         state = self.state
         transfer = message.transfer
         movements = branch_movements(transfer.legs, state.name)
-        refusal = state.book.check(net(movements), transfer.currency)
+        refusal = retiring.refusal(state) or state.book.check(net(movements), transfer.currency)
         content = Content(
             transfer.legs,
             transfer.currency,
@@ -274,7 +275,7 @@ class Participant(Machine):
         """Post what was prepared; safe to repeat."""
         state = self.state
         held = state.prepared.get(message.id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if held is not None and held.txn == message.txn:
             ack = Ack(message.txn, message.id, state.seq + 1)
@@ -291,7 +292,7 @@ class Participant(Machine):
         id = message.id
         held = state.prepared.get(id)
         settled = state.settled.get(id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
             outcome = outcome_of(settled)
@@ -333,10 +334,13 @@ class Participant(Machine):
         if message.coordinator != sender.caller:
             return NOTHING
         mark = self.state.coordinators.get(message.coordinator)
-        effects = self._inquirer.met(message.coordinator, message.epoch)
+        effects = self._inquirer.met(message.coordinator, message.epoch) + retiring.news(self.state, message.coordinator)
         if mark is not None and mark.epoch >= message.epoch:
             return Step(None, effects)
         return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
+
+    def _retire(self, sender: Sender, n: int, message: Retire, now: Now) -> Step:
+        return retiring.retire(self.state, len(self._system_accounts), sender, message)
 
     # --- time and peers --------------------------------------------------------------------------------------
 
@@ -367,17 +371,10 @@ class Participant(Machine):
             in_flight=len(state.prepared),
             in_doubt=self._inquirer.in_doubt(now),
             journal_bytes=about.journal_bytes,
-            alarms=tuple(self.alarms.values()),
+            alarms=(*self.alarms.values(), *retiring.notice(state)),
             version=about.version,
             customers_minor=state.customers_minor,
         )
-
-
-def _may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
-    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
-    if sender.role == COORDINATOR:
-        return True
-    return held is not None and sender.caller in branches_of(held.content.legs)
 
 
 _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {
@@ -393,5 +390,6 @@ _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], S
     ChangeAccount: Participant._change_account,
     GetAccount: Participant._get_account,
     Registered: Participant._registered,
+    Retire: Participant._retire,
     StillPending: lambda self, sender, n, message, now: NOTHING,
 }

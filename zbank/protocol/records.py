@@ -111,6 +111,13 @@ class CoordinatorSeen(Record, frozen=True, tag="coordinator_seen"):
     epoch: int
 
 
+class Retired(Record, frozen=True, tag="retired"):
+    """The branch is empty, and closed for good: from here on no record changes its books."""
+
+    coordinator: str  #: that asked it to
+    by: str  #: who asked the coordinator
+
+
 # --- coordinator ---
 
 
@@ -121,6 +128,13 @@ class BranchJoined(Record, frozen=True, tag="branch_joined"):
     endpoint: str
     currency: str
     instance: bytes
+
+
+class BranchLeft(Record, frozen=True, tag="branch_left"):
+    """A branch has closed for good: it is in the directory no more, and its name is never used again."""
+
+    name: str
+    by: str  #: who retired it
 
 
 class BranchVote(Struct, array_like=True, frozen=True, gc=False):
@@ -204,7 +218,16 @@ class KeysChanged(Record, frozen=True, tag="keys_changed"):
 
 
 BranchRecord = (
-    Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
+    Started
+    | AccountOpened
+    | AccountChanged
+    | Executed
+    | Refused
+    | Prepared
+    | Committed
+    | Aborted
+    | CoordinatorSeen
+    | Retired
 )
-CoordinatorRecord = Started | BranchJoined | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
+CoordinatorRecord = Started | BranchJoined | BranchLeft | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
 AnyRecord = BranchRecord | CoordinatorRecord

@@ -94,6 +94,17 @@ class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     lag_us: Count  #: it has everything that its branch had so long ago
 
 
+class RetiredInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A branch that has left for good. Its name is never used again: it stands in old transfers."""
+
+    name: BranchName
+    endpoint: Endpoint  #: where it was
+    currency: CurrencyCode
+    instance: Id  #: of its store
+    by: Name  #: who retired it
+    at_us: Count
+
+
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """One line of the coordinator's directory."""
 

@@ -52,6 +52,9 @@ from zbank.protocol.messages import (
     Register,
     Registered,
     RegisterReplica,
+    Retire,
+    RetireAnswer,
+    RetireBranch,
     RevokeToken,
     Rows,
     StillPending,
@@ -102,6 +105,7 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     GetActs: (NOBODY, WATCH),
     MakeToken: (NOBODY, GRANT),
     RevokeToken: (NOBODY, GRANT),
+    RetireBranch: (NOBODY, GRANT),
     GetRows: (REPLICAS, NOBODY),
     RegisterReplica: (NOBODY, REPLICAS),
     Inquiry: (BRANCHES, BRANCHES),
@@ -109,6 +113,7 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     Position: (NOBODY, BRANCHES),
     Vote: (NOBODY, BRANCHES),
     Ack: (NOBODY, BRANCHES),
+    RetireAnswer: (NOBODY, BRANCHES),
     Outcome: (NOBODY, BRANCHES),
     Fault: (NOBODY, BRANCHES),
 }
@@ -141,7 +146,7 @@ _NEWS: Kinds = frozenset({Welcome, Fault, Beat})
 
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
-    COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending},
+    COORDINATOR: _NEWS | {Registered, Forward, Prepare, Commit, Abort, StillPending, Retire},
     BRANCH: _NEWS | {Commit, Abort, StillPending, Rows},
 }
 
