@@ -1,63 +1,24 @@
-"""Branches come, move and go while the bank runs: real processes, under load, with keys, killed in the middle."""
+"""Branches come, move and go while the bank runs: real processes, under load, with keys."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.acceptance.cluster import CLUSTER_NAME, Cluster, free_ports, wait_until
+from tests.acceptance.cluster import Cluster, free_ports, wait_until
 from tests.acceptance.load import ClusterLoad, own_status, verify_files
 from tests.acceptance.rest import Rest
+from tests.acceptance.test_launcher import OPEN, Launcher
+from tests.acceptance.town import FOLLOW_S, Town
 from zbank import Client
-from zbank.errors import Refused, RemoteFault, ZbankError
+from zbank.errors import Refused, RemoteFault
 
-FOLLOW_S = 10.0  #: so long at the most until everybody has followed
 PUNE = "Pune"
-
-
-class Town(Cluster):
-    """A cluster whose further branches are started by flags: no config file names them."""
-
-    def add(self, name: str, *flags: str, at: str = "", ready: bool = True) -> None:
-        """Start a branch with its data in a folder of its own."""
-        self.endpoints[name] = at or self.endpoints.get(name) or f"tcp://127.0.0.1:{free_ports(1)}"
-        data = self.flags.setdefault(name, ("--data", str(self.folder / name)))
-        port = self.endpoints[name].rsplit(":", 1)[1]
-        where = ("--port", port, "--coordinator", self.endpoint, "--cluster", CLUSTER_NAME)
-        self.spawn_actor(name, *where, *data, *flags)
-        if ready:
-            self.wait_ready(name)
-
-    def listed(self) -> dict[str, str]:
-        """What `zbank branches list` says: the state of each."""
-        done = self.cli("branches", "list", "--json")
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        return {one["name"]: one["state"] for one in (*told["branches"], *told["retired"])}
-
-    def wait_state(self, name: str, state: str) -> None:
-        """Wait until the coordinator says so."""
-        with self.client() as client:
-            wait_until(lambda: _state(client, name) == state, FOLLOW_S, f"{name} is {state}")
-
-    def acts(self) -> list[dict[str, Any]]:
-        """Of those in charge, the newest first."""
-        told: list[dict[str, Any]] = json.loads(self.cli("acts", "--json").stdout)["acts"]
-        return told
-
-
-def _state(client: Client, name: str) -> str:
-    states = {info.name: "up" if info.up else "down" for info in client.branches()}
-    states |= {info.name: "retired" for info in client.retired_branches()}
-    return states.get(name, "")
 
 
 @pytest.fixture
@@ -188,13 +149,13 @@ def test_a_branch_killed_with_promises_settles_them_where_it_comes_back(town: To
 # --- retire -----------------------------------------------------------------------------------------------------------
 
 
-def empty(client: Client) -> list[str]:
-    """The customers of Pune take their money to Mumbai, and their accounts are closed; gives the ids of the transfers."""
+def empty(client: Client, name: str = PUNE) -> list[str]:
+    """A branch's customers take their money to Mumbai, and their accounts are closed; gives the ids of the transfers."""
     ids = []
     for number in ("1001", "1002"):
-        balance = client.balance(f"{PUNE}/{number}")
-        ids.append(client.transfer(f"{PUNE}/{number}", "Mumbai/1001", balance).id)
-        client.change_account(f"{PUNE}/{number}", status="closed")
+        balance = client.balance(f"{name}/{number}")
+        ids.append(client.transfer(f"{name}/{number}", "Mumbai/1001", balance).id)
+        client.change_account(f"{name}/{number}", status="closed")
     return ids
 
 
@@ -299,89 +260,22 @@ def test_a_mistyped_name_is_no_branch_for_ever(town: Town) -> None:
     assert "only itself can say that it is empty" in refused.stderr
 
 
-# --- killed in the middle ---------------------------------------------------------------------------------------------
-
-
-def files_of(town: Town, name: str) -> list[Path]:
-    """The data of an actor."""
-    flags = town.flags.get(name, ())
-    folder = Path(flags[1]) if flags else town.data
-    return [file for file in folder.glob(f"{name}.db*") if file.suffix not in (".lock", ".reserve")]
-
-
-def test_the_coordinator_dies_after_the_branch_has_closed(town: Town) -> None:
-    """It is put back to just before its own record: what a crash between the two leaves behind."""
-    town.add(PUNE)
-    town.wait_state(PUNE, "up")
-    kept = {file: file.read_bytes() for file in files_of(town, "coordinator")}
-    assert town.cli("branches", "retire", PUNE).returncode == 0
-    town.kill("coordinator")
-    for file in files_of(town, "coordinator"):
-        file.unlink()
-    for file, content in kept.items():
-        file.write_bytes(content)
-    town.start("coordinator")
-    town.wait_state(PUNE, "retired")
-    assert [act["act"] for act in town.acts()].count("branch_retired") == 1
-
-
-def test_an_old_copy_of_a_retired_branch_closes_again(town: Town) -> None:
-    town.add(PUNE)
-    town.wait_state(PUNE, "up")
-    kept = {file: file.read_bytes() for file in files_of(town, PUNE)}
-    assert town.cli("branches", "retire", PUNE).returncode == 0
-    town.kill(PUNE)
-    for file in files_of(town, PUNE):
-        file.unlink()
-    for file, content in kept.items():
-        file.write_bytes(content)
-    town.add(PUNE)
-    wait_until(lambda: any("retired" in alarm for alarm in own_status(town, PUNE).alarms), what="it has heard of its end")
-    assert town.listed()[PUNE] == "retired"
-
-
-def test_kill_9_at_any_moment_of_retiring(town: Town) -> None:
-    """Both agree in the end; asked again it comes to the same; and money goes on to move."""
-    load = ClusterLoad(town, 15)
+def test_the_launcher_does_not_wait_for_a_retired_branch(tmp_path: Path) -> None:
+    """The config file still names it."""
+    stage = Cluster(tmp_path)
+    launcher = Launcher(stage)
     try:
-        names = [f"Pune-{n}" for n in range(4)]
-        for name in names:
-            town.add(name, ready=False)
-        for name in names:
-            town.wait_state(name, "up")
-        for n, name in enumerate(names):
-            victim = name if n % 2 else "coordinator"
-            with town.client() as client:
-
-                def ask(client: Client = client, name: str = name) -> None:
-                    with suppress(ZbankError):
-                        client.retire_branch(name)
-
-                client.branches()
-                thread = threading.Thread(target=ask)
-                thread.start()
-                time.sleep(0.002 * n)
-                town.kill(victim)
-                if victim == "coordinator":
-                    town.start(victim)
-                else:
-                    town.add(name)
-                thread.join()
-            town.wait_registered()
-            with town.client() as client:
-                wait_until(lambda name=name: _retired(client, name), 20, f"{name} is retired")  # type: ignore[misc]
-            assert any("retired" in alarm for alarm in own_status(town, name).alarms)
-        load.wait_told(100)
-        load.check()
-        for name in names:
-            assert town.stop(name) == 0
-        verify_files(town)
+        launcher.wait_for(OPEN)
+        with stage.client() as client:
+            empty(client, "Delhi")
+            client.transfer("Mumbai/cash", "Delhi/cash", "15000.00")
+            client.retire_branch("Delhi")
+        assert launcher.stop() == 0
+        launcher = Launcher(stage)
+        launcher.wait_for(OPEN)
+        assert "branch Delhi was retired" in launcher.output
+        with stage.client("Delhi") as client:
+            assert client.balance("Delhi/1001") == "0.00"
+        assert launcher.stop() == 0
     finally:
-        load.close()
-
-
-def _retired(client: Client, name: str) -> bool:
-    try:
-        return client.retire_branch(name).name == name
-    except ZbankError:
-        return False
+        launcher.close()

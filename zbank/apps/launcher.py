@@ -204,9 +204,10 @@ def _who_answers(config: ClusterConfig, keys: Path | None) -> set[str]:
     try:
         with Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "") as bank:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
+            retired = {info.name for info in bank.retired_branches()}  # the directory has them no more: not waited for
     except ZbankError:
         return set()
-    found = {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    found = retired | {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
     for name, url in _pages(config).items():
         health = f"{url}/{'healthz' if name == REST_NAME else '_stcore/health'}"
         with suppress(OSError), urllib.request.urlopen(health, timeout=ASK_LIMIT_S):
