@@ -47,6 +47,10 @@ class Finisher:
         """The unfinished commit of a transfer."""
         return self._open.get(id)
 
+    def count_of(self, branch: str) -> int:
+        """How many commits this branch is not known to have applied."""
+        return sum(branch in finishing.unacked for finishing in self._open.values())
+
     def begin(self, decision: OpenDecision, waiters: list[Waiter], request_us: int, now: Now) -> list[Effect]:
         """Send a decision for the first time (in this term of office)."""
         finishing = Finishing(
