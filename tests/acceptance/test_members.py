@@ -252,7 +252,10 @@ def _answers_questions_alone(town: Town, id: str) -> None:
             with pytest.raises(Refused) as told:
                 client.open_account(PUNE, owner="Asha")
             assert told.value.refusal_code == "branch_retired"
-        assert any("only answers questions" in alarm for alarm in own_status(town, PUNE).alarms)
+        shown = town.cli("status", endpoint=town.endpoints[PUNE])
+        assert shown.returncode == 0, shown.stderr
+        assert f"branch       Pune         {town.endpoints[PUNE]}  up, alarm" in shown.stdout
+        assert "alarm: Pune: branch Pune was retired by" in shown.stdout
         assert town.stop(PUNE) == 0
         town.add(PUNE)
     assert town.stop(PUNE) == 0

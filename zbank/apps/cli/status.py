@@ -93,7 +93,7 @@ def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], ask
     return {
         "role": actor.role,
         "name": actor.name,
-        "address": addresses.get(actor.name, asked if actor.role == "coordinator" else ""),
+        "address": addresses.get(actor.name, asked),
         "state": "up",
         "cluster": actor.cluster,
         "instance": format_id(actor.instance),
