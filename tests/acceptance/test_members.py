@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,8 @@ def test_a_branch_is_added_with_keys_under_load(locked_town: Town) -> None:
             assert told.status == 201, told.body
             others.append(told.json["id"])
             assert [one["name"] for one in bridge.get("/v1/branches").json["branches"]] == ["Delhi", "Mumbai", PUNE]
+            (shown,) = [one for one in bridge.get("/v1/cluster").json["actors"] if one["name"] == PUNE]
+            assert (shown["up"], shown["currency"], shown["accounts"]) == (True, "INR", 4), "the dashboard sees it, too"
         assert "branch Pune at" in town.output("coordinator")
         assert "the config file here does not name it" in town.output("coordinator")
         assert any(act["act"] == "branch_joined" and "Pune" in act["about"] for act in town.acts())
@@ -129,6 +132,37 @@ def test_a_branch_moves_under_load(town: Town) -> None:
     finally:
         load.close()
         bridge.close()
+
+
+def test_a_machine_hangs_and_its_branch_goes_on_elsewhere(town: Town) -> None:
+    """Nobody who was connected to the old process hears that it is gone; when it wakes up it is put out."""
+    load = ClusterLoad(town, 16)
+    old = town.processes["Delhi"]
+    try:
+        load.wait_told(200)
+        with town.client() as client:
+            client.balance("Delhi/1001")
+            town.send_signal("Delhi", signal.SIGSTOP)
+            folder = town.folder / "another machine"
+            folder.mkdir()
+            for file in (town.data / "Delhi.db", town.data / "Delhi.db-wal"):
+                shutil.copy(file, folder)
+            town.flags["Delhi"] = ("--data", str(folder))
+            town.add("Delhi", at=f"tcp://127.0.0.1:{free_ports(1)}")
+            began = time.monotonic()
+            client.balance("Delhi/1001")
+            assert time.monotonic() - began < FOLLOW_S
+            load.wait_told(200)
+            old.send_signal(signal.SIGCONT)
+            assert old.wait(20) == 2
+            assert "a newer process serves branch Delhi already" in town.output("Delhi")
+        load.wait_told(200)
+        load.check()
+        verify_files(town)
+    finally:
+        load.close()
+        old.kill()
+        old.wait(10)
 
 
 def test_a_branch_killed_with_promises_settles_them_where_it_comes_back(town: Town) -> None:
@@ -190,6 +224,7 @@ def test_a_branch_is_retired_under_load(town: Town) -> None:
             shown = bridge.get("/v1/branches").json
             assert [one["name"] for one in shown["branches"]] == ["Delhi", "Mumbai"]
             assert [one["name"] for one in shown["retired"]] == [PUNE]
+            assert PUNE not in {one["name"] for one in bridge.get("/v1/cluster").json["actors"]}
             paid = {"from": "Mumbai/1001", "to": "Pune/1001", "amount": "1.00"}
             assert bridge.post("/v1/transfers", paid, key="late").code == "branch_retired"
             assert client.show(moved[0]).status == "committed", "its ids are still answered"
@@ -217,7 +252,10 @@ def _answers_questions_alone(town: Town, id: str) -> None:
             with pytest.raises(Refused) as told:
                 client.open_account(PUNE, owner="Asha")
             assert told.value.refusal_code == "branch_retired"
-        assert any("only answers questions" in alarm for alarm in own_status(town, PUNE).alarms)
+        shown = town.cli("status", endpoint=town.endpoints[PUNE])
+        assert shown.returncode == 0, shown.stderr
+        assert f"branch       Pune         {town.endpoints[PUNE]}  up, alarm" in shown.stdout
+        assert "alarm: Pune: branch Pune was retired by" in shown.stdout
         assert town.stop(PUNE) == 0
         town.add(PUNE)
     assert town.stop(PUNE) == 0

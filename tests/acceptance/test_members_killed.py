@@ -1,4 +1,5 @@
-"""Retiring, interrupted: kill -9 of either side, records that only one of them has, old copies."""
+"""Moving and retiring, interrupted: kill -9 of either side, records that only one of them has, old copies, a coordinator that
+is gone for good."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import wait_until
+from tests.acceptance.cluster import free_ports, wait_until
 from tests.acceptance.load import ClusterLoad, own_status, verify_files
+from tests.acceptance.test_participants_settle import PlayedCoordinator, prepare, seen
 from tests.acceptance.town import Town
 from zbank import Client
 from zbank.errors import ZbankError
+from zbank.protocol.messages import Commit, Registered
 
 PUNE = "Pune"
 
@@ -113,3 +116,29 @@ def _retired(client: Client, name: str) -> bool:
         return client.retire_branch(name).name == name
     except ZbankError:
         return False
+
+
+def test_a_branch_in_doubt_asks_another_one_where_that_has_moved_to(tmp_path: Path) -> None:
+    """Mumbai has the decision and moves; then the coordinator is gone for good. Delhi finds Mumbai."""
+    town = Town(tmp_path)
+    coordinator = PlayedCoordinator(town.endpoint)
+    try:
+        for name in town.branches:
+            town.start(name)
+        coordinator.serve_until("infos", 2)
+        decided = prepare(1)
+        coordinator.serve_until("votes", 2, again=tuple((name, decided) for name in town.branches))
+        coordinator.serve_until("acks", 1, again=(("Mumbai", Commit(decided.txn, decided.transfer.id, 1)),))
+        assert town.stop("Mumbai") == 0
+        town.flags["Mumbai"] = ("--data", str(town.data))
+        coordinator.infos.pop("Mumbai")
+        town.add("Mumbai", at=f"tcp://127.0.0.1:{free_ports(1)}", ready=False)
+        coordinator.serve_until("infos", 2)
+        coordinator.send("Delhi", Registered("coordinator", 1, tuple(coordinator.infos.values())))
+        time.sleep(0.5)  # it is read before the connection ends
+    finally:
+        coordinator.close()
+    try:
+        wait_until(lambda: seen(town, "Delhi/1002", decided) == "committed", 20, "Delhi hearing of the commit from Mumbai")
+    finally:
+        town.close()

@@ -269,6 +269,26 @@ def test_a_commit_that_is_not_acked_keeps_the_branch() -> None:
     assert isinstance(desk.records[-1], BranchLeft) or isinstance(desk.records[-2], BranchLeft)
 
 
+def test_after_a_restart_nothing_waits_for_a_branch_that_has_left() -> None:
+    """Its acks were not recorded yet, since another branch's is missing; its process may be stopped for good."""
+    desk = coordinator_desk().joined()
+    for n, other in ((1, "Mumbai"), (2, "Delhi")):
+        desk.send(transfer(n, legs_of(**{f"{other}_1": -1, "Pune_1": 1})))
+        desk.turn([(from_branch(name), 0, Vote(txn_of(n), id_of(n), "yes", 0, 1)) for name in (other, "Pune")])
+        desk.send(Ack(txn_of(n), id_of(n), 5), from_branch("Pune"))
+    desk.send(Ack(txn_of(2), id_of(2), 5), from_branch("Delhi"))
+    for name in ("Pune", "Delhi"):
+        desk.send(RetireBranch(name), OPERATOR)
+        desk.send(CLOSED, from_branch(name))
+    assert len(desk.state.open) == 2
+    desk = desk.restarted()
+    assert of_kind(Commit, desk.send(register("Mumbai", epoch=2), from_branch("Mumbai")))
+    desk.send(Ack(txn_of(1), id_of(1), 5), from_branch("Mumbai"))
+    desk.tick()
+    assert not desk.state.open
+    assert desk.status().in_flight == 0
+
+
 def test_who_hears_nothing_in_time_is_told_so_and_a_late_answer_counts() -> None:
     desk = coordinator_desk().joined()
     desk.send(ASK, OPERATOR, 7)

@@ -279,6 +279,8 @@ class Coordinator(Machine):
         if message.refusal is not None and sender.caller in self.state.retired:
             text = f"branch {sender.caller} was retired, and runs with an old copy of its data: {message.refusal.detail}"
             self.alarms[f"retired {sender.caller}"] = text[:MAX_DETAIL_CHARS]
+        else:
+            self.alarms.pop(f"retired {sender.caller}", None)
         late = self.directory.behind or self._is_former(sender.caller)
         return NOTHING if late else self._leaver.answered(sender.caller, message, now)
 
@@ -323,7 +325,7 @@ class Coordinator(Machine):
     def resume(self, now: Now) -> None:
         """Pick up the decisions of the restored state that are not acked by all; they leave as branches register."""
         for decision in self.state.open.values():
-            self._finisher.begin(decision, [], -1, now)
+            self._finisher.begin(decision, [], -1, now, gone=self.state.retired)
 
     def forced(self, mono_us: int) -> None:
         """The decisions of this turn are on disk."""
