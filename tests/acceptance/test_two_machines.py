@@ -233,7 +233,10 @@ def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
 
 def test_each_machine_has_its_own_secrets_alone(lan: Lan) -> None:
     here = {name: sorted(path.name for path in machine.folder.rglob("*.secret")) for name, machine in lan.machines.items()}
-    assert here == {"A": ["Mumbai.secret", "coordinator.secret", "rest.secret"], "B": ["Delhi.secret", "Mumbai-backup.secret", "operator.secret"]}
+    assert here == {
+        "A": ["Mumbai.secret", "coordinator.secret", "rest.secret"],
+        "B": ["Delhi.secret", "Mumbai-backup.secret", "operator.secret"],
+    }
     assert {path.stat().st_mode & 0o777 for path in lan.b.folder.rglob("*.secret")} == {0o600}
 
 

@@ -65,7 +65,7 @@ class Actor:
             return Coordinator(decisions)
         state = BranchState(store.identity.name, "INR")
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.role == REPLICA:
             return Follower(COPY, "tcp://10.0.0.1:9200", store.instance, state, store.chain)
         return Participant(state, (CASH, CLEARING))

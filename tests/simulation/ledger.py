@@ -14,6 +14,7 @@ from zbank.protocol.records import (
     AccountOpened,
     AnyRecord,
     BranchJoined,
+    BranchLeft,
     Committed,
     CoordinatorSeen,
     Decided,
@@ -21,6 +22,7 @@ from zbank.protocol.records import (
     Executed,
     Prepared,
     Refused,
+    Retired,
 )
 
 Owner = tuple[bytes, str]  #: digest of the content and caller: what and whose an id is (T6)
@@ -64,6 +66,7 @@ class Ledger:
         self.owners: dict[bytes, Owner] = {}  #: of all that is in `outcomes`
         self.callers: dict[bytes, set[str]] = defaultdict(set)  #: by id: in whose names it ever was in use here
         self.void: set[Txn] = set()
+        self.is_retired = False
         self.posted: dict[bytes, dict[str, int]] = defaultdict(dict)  #: by transfer: what it posted to which account
         self.number = 0  #: the highest commit number applied (C1)
         self.terms: dict[str, tuple[int, int]] = {}  #: by coordinator: highest epoch and commit number seen (P11)
@@ -87,6 +90,8 @@ class Ledger:
         return line
 
     def _enter(self, record: AnyRecord) -> None:
+        changes = AccountOpened | AccountChanged | Executed | Prepared | Committed
+        assert not (self.is_retired and isinstance(record, changes)), f"{self.branch} is retired, and goes on: {record}"
         match record:
             case AccountOpened():
                 assert record.number not in self.lines, f"{record.number} is opened twice"
@@ -120,6 +125,10 @@ class Ledger:
                     self._free(record.id, record.txn)
                 if record.refusal is not None:
                     self._settle(record.id, ABORTED, (record.digest, record.caller))
+            case Retired():
+                assert not self.promises, f"{self.branch} retires with promises"
+                assert not any(line.balance for line in self.lines.values()), f"{self.branch} retires with money"
+                self.is_retired = True
 
     def _prepare(self, record: Prepared) -> None:
         assert record.txn not in self.void, f"{record.txn} is void at {self.branch} and prepares"
@@ -188,6 +197,7 @@ class Office:
         self.open: dict[bytes, Txn] = {}  #: decided, and not every branch is known to have applied it
         self.numbers: dict[bytes, int] = {}  #: of all decisions, by transfer
         self.branches: dict[str, BranchJoined] = {}
+        self.retired: set[str] = set()
 
     def enter(self, record: AnyRecord) -> None:
         """One more forced record. Raises AssertionError when it cannot follow those before."""
@@ -203,4 +213,8 @@ class Office:
                     assert ending.id in self.open, f"{self.coordinator} ends {ending.id.hex()}, which is not open"
                     del self.open[ending.id]
             case BranchJoined():
+                assert record.name not in self.retired, f"{record.name} was retired, and is back"
                 self.branches[record.name] = record
+            case BranchLeft():
+                del self.branches[record.name]
+                self.retired.add(record.name)

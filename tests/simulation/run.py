@@ -64,7 +64,7 @@ class Run:
         swarm = self.world.swarm
         at = self.endpoints[name]
         if name in swarm.coordinators:
-            settings = coordinator.CoordinatorSettings("demo", at, at, folder, swarm.branches, name)
+            settings = coordinator.CoordinatorSettings("demo", at, at, folder, swarm.branches, name=name)
             return Site(self.world, settings.identity, at, partial(coordinator.wire, settings), folder)
         doors = tuple(self.endpoints[coordinator] for coordinator in swarm.coordinators)
         peers = {other: self.endpoints[other] for other in swarm.branches if other != name}

@@ -90,7 +90,7 @@ class Desk:
             return Coordinator(decisions, before=before, configured=("Delhi", "Mumbai", "Pune"))
         state = BranchState(self.identity.name, "INR")
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
             return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)

@@ -140,6 +140,11 @@ def test_every_message_is_taken_somewhere() -> None:
         (COORDINATOR, BRIDGE, messages.MakeToken, False),
         (COORDINATOR, BRIDGE, messages.GetTokens, True),
         (COORDINATOR, OPERATOR, messages.MakeToken, True),
+        (COORDINATOR, OPERATOR, messages.RetireBranch, True),
+        (COORDINATOR, BRIDGE, messages.RetireBranch, False),
+        (COORDINATOR, TELLER, messages.RetireBranch, False),
+        (COORDINATOR, BRANCH, messages.RetireAnswer, True),
+        (BRANCH, BRANCH, messages.Retire, False),
     ],
 )
 def test_who_may_send_what(listener: str, caller: str, kind: type[AnyMessage], taken: bool) -> None:

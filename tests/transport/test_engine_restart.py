@@ -20,7 +20,7 @@ from zbank.errors import CorruptStore, StorageFull
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
 from zbank.protocol.coordinator_state import CoordinatorState
-from zbank.protocol.machine import Machine
+from zbank.protocol.machine import Effect, Machine
 from zbank.protocol.messages import (
     BRANCH,
     COORDINATOR,
@@ -33,6 +33,9 @@ from zbank.protocol.messages import (
     OpenAccount,
     Prepare,
     Registered,
+    Retire,
+    RetireAnswer,
+    RetireBranch,
 )
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity
@@ -215,3 +218,43 @@ def _branch_builder(store: WatchedStore) -> Callable[[Machine | None], Machine]:
         return Participant(BranchState("Mumbai", "INR"), (CASH, CLEARING))
 
     return build
+
+
+def test_closed_accounts_are_counted_from_the_tables_and_from_the_tail(tmp_path: Path) -> None:
+    """A branch may be retired once all are closed, whenever that was and however often it was started since."""
+    desk = branch(tmp_path)
+    for n in (1, 2, 3):
+        desk.ask(OpenAccount(id_of(10 + n), str(n), "", "", 0))
+    desk.ask(ChangeAccount(id_of(1), "1", "closed", -1))
+    desk.engine.post()
+    desk.ask(ChangeAccount(id_of(2), "2", "closed", -1))
+    desk = desk.restarted()
+    assert desk.branch.closed_count == 2
+    (effect,) = desk.turn((BOSS, 0, Retire("ops", 1)))
+    assert "1 account that is not closed" in str(effect.message)
+    desk.ask(ChangeAccount(id_of(3), "3", "closed", -1))
+    desk.engine.post()
+    desk = desk.restarted()
+    assert desk.turn((BOSS, 0, Retire("ops", 1))) == [Effect("coordinator", 0, RetireAnswer("ops"))]
+    for posted in (False, True):
+        if posted:
+            desk.engine.post()
+        desk = desk.restarted()
+        assert desk.branch.retired is not None
+    desk.store.close()
+
+
+def test_a_coordinator_remembers_who_has_left(tmp_path: Path) -> None:
+    desk = Desk(COORDINATOR, "coordinator", tmp_path)
+    desk.turn((from_branch("Pune"), 0, register("Pune")))
+    desk.turn((CUSTOMER, 7, RetireBranch("Pune")))
+    desk.turn((from_branch("Pune"), 0, RetireAnswer("ops")))
+    for posted in (False, True):
+        if posted:
+            desk.engine.post()
+        desk = desk.restarted()
+        state = desk.engine.machine.fold
+        assert isinstance(state, CoordinatorState)
+        assert (list(state.branches), list(state.retired)) == ([], ["Pune"])
+        assert state.acts.acts[-1].act == "branch_retired"
+    desk.store.close()

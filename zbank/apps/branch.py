@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from zbank.clock import Clock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.domain.money import currency as currency_of
 from zbank.ids import id_from_key
+from zbank.protocol import retiring
 from zbank.protocol.branch_meta import CoordinatorMark
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.codec import record_kind
+from zbank.protocol.fold import Row
 from zbank.protocol.machine import Machine, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -28,6 +32,7 @@ from zbank.protocol.messages import (
     Welcome,
 )
 from zbank.protocol.participant import Participant
+from zbank.protocol.records import Retired
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine, Incoming
 from zbank.transport.feed import Publisher
@@ -35,6 +40,9 @@ from zbank.transport.links import Link, branch_hello
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
 from zbank.transport.sockets import Dialer
+
+RETIRED_KIND = record_kind(Retired("", ""))
+log = logging.getLogger("zbank")
 
 PRELOAD = (("1001", 10_000), ("1002", 5_000))  #: account numbers and opening balances in whole units
 
@@ -90,7 +98,8 @@ def wire(
         nonlocal state
         state = BranchState(settings.name, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
+        closed = store.count_closed()
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
         return Participant(state, (CASH, CLEARING), len(settings.coordinators))
 
     def register(coordinator: str) -> Register:
@@ -106,7 +115,10 @@ def wire(
     feed = Publisher(dialer, settings.name) if world.has_feed else None
     if feed is not None:
         engine.publish = feed.publish
-    if settings.preload:
+    engine.on_rows = partial(_tell_retired, settings.name)
+    for notice in retiring.notice(state):
+        log.warning("%s", notice)
+    if settings.preload and state.retired is None:
         preload(engine, world.clock, settings.name, settings.currency)
     hello = branch_hello(settings.cluster, settings.name)
     announced = _look(settings.cluster) if settings.looks else None
@@ -139,6 +151,16 @@ def _look(cluster: str) -> Callable[[], Sequence[str]]:
     search = Search(cluster)
     search.places()  # the first look takes as long as the link's first try
     return search.places
+
+
+def _tell_retired(name: str, rows: Sequence[Row]) -> None:
+    """Rows are on the disk: the last one that can change anything is told in the log."""
+    if any(row.kind == RETIRED_KIND for row in rows):
+        log.warning(
+            "branch %s is retired: it was empty, and is closed for good. This process only answers questions from now on; "
+            "stop it when nobody needs its history any more, and keep its data",
+            name,
+        )
 
 
 def preload(engine: Engine, clock: Clock, branch: str, code: str) -> None:

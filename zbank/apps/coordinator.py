@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from zbank.transport.engine import Engine
 from zbank.transport.feed import FeedProxy
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
+
+log = logging.getLogger("zbank")
 
 
 class CoordinatorSettings(NamedTuple):
@@ -88,7 +91,22 @@ def wire(
 
     def refuse(message: Register) -> Fault | None:
         assert isinstance(engine.machine, Coordinator)
-        return engine.machine.directory.refuse(message)
+        fault = engine.machine.directory.refuse(message)
+        if fault is None:
+            _tell(engine.machine.state, message)
+        return fault
+
+    def _tell(state: CoordinatorState, message: Register) -> None:
+        """Who is new, and who has moved: a mistyped name is seen here first."""
+        info = message.info
+        before = state.branches.get(info.name)
+        if info.name in state.retired:
+            log.info("branch %s has come, which was retired: it only answers questions", info.name)
+        elif before is None:
+            hint = "" if info.name in settings.branches else "; the config file here does not name it (zbank branches list)"
+            log.info("branch %s at %s is new%s", info.name, info.endpoint, hint)
+        elif before.endpoint != info.endpoint:
+            log.info("branch %s has moved to %s, from %s", info.name, info.endpoint, before.endpoint)
 
     feed: FeedProxy | None = None
     if settings.feed_in:

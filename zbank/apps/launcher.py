@@ -214,10 +214,11 @@ def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> se
         with _connect(config, keys) as bank:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
             replicas = bank.replicas() if config.replicas else []
+            retired = {info.name for info in bank.retired_branches()}  # the directory has them no more: not waited for
     except ZbankError:
         return set()
     found = {info.name for info in replicas if info.lag_us < NEVER_US or not level}
-    found |= {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    found |= retired | {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
     for name, url in _pages(config).items():
         health = f"{url}/{'healthz' if name == REST_NAME else '_stcore/health'}"
         with suppress(OSError), urllib.request.urlopen(health, timeout=ASK_LIMIT_S):

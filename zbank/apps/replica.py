@@ -70,7 +70,8 @@ def wire(
     def build(thrown_away: Machine | None) -> Machine:
         state = BranchState(settings.of, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system)
+        closed = store.count_closed()
+        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
         before = thrown_away if isinstance(thrown_away, Follower) else None
         can_lead = settings.keys is None or settings.of in secrets_in(settings.keys)
         return Follower(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=can_lead)

@@ -22,6 +22,8 @@ CURRENCY_MISMATCH = "currency_mismatch"
 INSUFFICIENT_FUNDS = "insufficient_funds"
 LIMIT_EXCEEDED = "limit_exceeded"
 CANCELLED = "cancelled"
+BRANCH_NOT_EMPTY = "branch_not_empty"
+BRANCH_RETIRED = "branch_retired"
 
 CODES = frozenset(
     {
@@ -35,6 +37,8 @@ CODES = frozenset(
         INSUFFICIENT_FUNDS,
         LIMIT_EXCEEDED,
         CANCELLED,
+        BRANCH_NOT_EMPTY,
+        BRANCH_RETIRED,
     }
 )
 

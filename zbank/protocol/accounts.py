@@ -10,6 +10,7 @@ from zbank.domain.account import STATUSES, Account, check_account_number
 from zbank.domain.legs import MAX_MINOR, SYSTEM_NUMBERS
 from zbank.domain.refusal import ACCOUNT_EXISTS, CURRENCY_MISMATCH, LIMIT_EXCEEDED, SYSTEM_ACCOUNT, Refusal
 from zbank.errors import InvalidInput
+from zbank.protocol import retiring
 from zbank.protocol.branch_state import GIVEN_DIGITS, BranchState
 from zbank.protocol.machine import CONFLICTING_ID, fault_of
 from zbank.protocol.messages import (
@@ -45,8 +46,10 @@ def open_account(state: BranchState, caller: str, message: OpenAccount, at_us: i
     except InvalidInput as error:
         return None, fault_of(error)
     name = f"{state.name}/{number}"
-    refusal = None
-    if number in SYSTEM_NUMBERS:
+    refusal = retiring.refusal(state)
+    if refusal is not None:
+        pass
+    elif number in SYSTEM_NUMBERS:
         refusal = Refusal(SYSTEM_ACCOUNT, f"{name} is a name the bank keeps for itself")
     elif not message.number and len(number) > GIVEN_DIGITS:
         refusal = Refusal(LIMIT_EXCEEDED, f"{state.name} has no more numbers to give: choose one")

@@ -1,4 +1,5 @@
-"""Acts of those in charge, as they are asked for and told: tokens made and revoked, keys listed and ended."""
+"""Acts of those in charge, as they are asked for and told: tokens made and revoked, keys listed and ended, branches come,
+moved and retired."""
 
 from __future__ import annotations
 
@@ -15,6 +16,9 @@ TOKEN_REVOKED = "token_revoked"
 KEY_LISTED = "key_listed"
 KEY_ENDED = "key_ended"
 BRANCH_PROMOTED = "branch_promoted"
+BRANCH_JOINED = "branch_joined"
+BRANCH_MOVED = "branch_moved"
+BRANCH_LEFT = "branch_retired"
 
 
 class GetActs(Message, frozen=True, tag="acts?"):
@@ -28,9 +32,9 @@ class ActInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
 
     seq: Count  #: of its row in the journal
     at_us: Count
-    act: Name  #: TOKEN_MADE, TOKEN_REVOKED, KEY_LISTED, KEY_ENDED or BRANCH_PROMOTED
+    act: Name  #: one of the names above
     by: Name  #: who did it, as far as that is known; a key is listed by whoever may write the file
-    about: Text  #: whose token or key, and which; which replica of which branch
+    about: Text  #: whose token or key, and which; which branch; which replica of which branch
 
 
 class ActsPage(Message, frozen=True, tag="acts"):

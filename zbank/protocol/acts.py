@@ -1,4 +1,4 @@
-"""Acts of those in charge, at the coordinator: tokens, keys, promotions. Its journal has all of them.
+"""Acts of those in charge, at the coordinator: tokens, keys, which branches there are, promotions. Its journal has all of them.
 
 The latest stand in memory, to be asked for. A key is listed or ended in a file; the coordinator notes it when it sees it.
 """
@@ -9,6 +9,9 @@ from collections import deque
 from collections.abc import Iterable
 
 from zbank.protocol.act_messages import (
+    BRANCH_JOINED,
+    BRANCH_LEFT,
+    BRANCH_MOVED,
     BRANCH_PROMOTED,
     KEY_ENDED,
     KEY_LISTED,
@@ -19,7 +22,16 @@ from zbank.protocol.act_messages import (
     ActsPage,
     GetActs,
 )
-from zbank.protocol.records import BranchPromoted, KeysChanged, NotedKey, Record, TokenMade, TokenRevoked
+from zbank.protocol.records import (
+    BranchJoined,
+    BranchLeft,
+    BranchPromoted,
+    KeysChanged,
+    NotedKey,
+    Record,
+    TokenMade,
+    TokenRevoked,
+)
 
 
 class ActBook:
@@ -51,6 +63,18 @@ class ActBook:
         for key in record.listed:
             self.keys[key.public] = key
             self._add(seq, at_us, KEY_LISTED, "", _of_key(key))
+
+    def branch_joined(self, record: BranchJoined, before: BranchJoined | None, seq: int, at_us: int) -> None:
+        """Fold a branch that is new, or somewhere else than before."""
+        place = f"branch {record.name} at {record.endpoint}"
+        if before is None:
+            self._add(seq, at_us, BRANCH_JOINED, "", f"{place}, {record.currency}, data {record.instance.hex()[-8:]}")
+        else:
+            self._add(seq, at_us, BRANCH_MOVED, "", f"{place}, before at {before.endpoint}")
+
+    def branch_left(self, record: BranchLeft, seq: int, at_us: int) -> None:
+        """Fold the end of a branch."""
+        self._add(seq, at_us, BRANCH_LEFT, record.by, f"branch {record.name}")
 
     def seen(self, good: Iterable[NotedKey]) -> Record | None:
         """What to record when these keys are good now; None = that is known."""

@@ -27,6 +27,13 @@ class CoordinatorMark(Struct, array_like=True):
     number: int  #: highest commit number applied
 
 
+class Retirement(Struct, array_like=True, frozen=True):
+    """This branch is closed for good."""
+
+    by: str  #: who asked the coordinator for it
+    at_us: int
+
+
 class BranchMeta(Struct):
     """The small state of a branch, as it is posted."""
 
@@ -36,6 +43,7 @@ class BranchMeta(Struct):
     account_count: int
     coordinators: dict[str, CoordinatorMark]
     promotion: Promotion | None = None
+    retired: Retirement | None = None
 
 
 class Promotion(Struct, array_like=True):

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from zbank.domain.account import OPEN, Account
+from zbank.domain.account import CLOSED, OPEN, Account
 from zbank.domain.book import Book, Movement, branch_movements, net
 from zbank.domain.legs import CLEARING, SUSPENSE, SYSTEM_NUMBERS
 from zbank.errors import CorruptStore, ForeignStore
-from zbank.protocol.branch_meta import BranchMeta, CoordinatorMark, PreparedTxn, Promotion
+from zbank.protocol.branch_meta import BranchMeta, CoordinatorMark, PreparedTxn, Promotion, Retirement
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
 from zbank.protocol.messages import ABORTED, COMMITTED, Txn
@@ -29,6 +29,7 @@ from zbank.protocol.records import (
     Record,
     Redelivered,
     Refused,
+    Retired,
     Started,
 )
 
@@ -54,6 +55,8 @@ class BranchState:
         self.number = 0  #: Lamport clock of commits (C1)
         self.next_number = FIRST_NUMBER
         self.account_count = 0
+        self.closed_count = 0  #: of these, closed ones
+        self.retired: Retirement | None = None
         self.clearing_minor = 0
         self.customers_minor = 0  #: sum of all balances but the bank's own accounts
         self.total_minor = 0  #: sum of all balances: zero at every moment
@@ -75,16 +78,18 @@ class BranchState:
         at_us: int,
         open_rows: Iterable[Row],
         system: Iterable[Account],
+        closed_count: int = 0,
     ) -> None:
         """Take the state as of the watermark; the tail is then applied row by row.
 
-        `system`: the bank's own accounts that there are.
+        `system`: the bank's own accounts that there are; `closed_count`: how many of all are closed.
 
         Raises ForeignStore when the data is in another currency, CorruptStore when it is damaged.
         """
         self._posted_seq = self.seq = watermark
         self.epoch = epoch
         self.at_us = at_us
+        self.closed_count = closed_count
         for account in system:
             self.system.add(account.number)
             self.customers_minor -= account.balance_minor  # all balances sum to zero
@@ -101,6 +106,7 @@ class BranchState:
         self.account_count = kept.account_count
         self.coordinators = kept.coordinators
         self.promotion = kept.promotion
+        self.retired = kept.retired
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Prepared):
@@ -150,6 +156,7 @@ class BranchState:
 
     def _account_changed(self, record: AccountChanged) -> None:
         account = self.book.accounts[record.number]
+        self.closed_count += (record.status == CLOSED) - (account.status == CLOSED)
         account.status = record.status
         account.overdraft_limit_minor = record.overdraft_limit_minor
         self._changed.add(record.number)
@@ -221,6 +228,9 @@ class BranchState:
         self.promotion.reconciled.append(record.coordinator)
         if record.is_last:
             self.promotion = None
+
+    def _retired(self, record: Retired) -> None:
+        self.retired = Retirement(record.by, self.at_us)
 
     def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
         movements = branch_movements(record.content.legs, self.name)
@@ -305,6 +315,7 @@ class BranchState:
             account_count=self.account_count,
             coordinators=self.coordinators,
             promotion=self.promotion,
+            retired=self.retired,
         )
         return Posting(
             seq=self.seq,
@@ -353,6 +364,7 @@ _APPLY: dict[type[Record], Callable[[BranchState, Any], None]] = {
     Promoted: BranchState._promoted,
     Redelivered: BranchState._redelivered,
     Reconciled: BranchState._reconciled,
+    Retired: BranchState._retired,
 }
 
 

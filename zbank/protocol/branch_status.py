@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zbank.domain.money import currency, format_amount
+from zbank.protocol import retiring
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import About
 from zbank.protocol.messages import InDoubt, StatusInfo
@@ -35,7 +36,7 @@ def branch_status(
         in_flight=len(state.prepared),
         in_doubt=in_doubt,
         journal_bytes=about.journal_bytes,
-        alarms=(*alarms, *_lasting(state)),
+        alarms=(*alarms, *_lasting(state), *retiring.notice(state)),
         version=about.version,
         customers_minor=state.customers_minor,
     )

@@ -23,6 +23,7 @@ from zbank.protocol.wire import (
     Name,
     Place,
     ReplicaInfo,
+    RetiredInfo,
     Search,
     Text,
     Txn,
@@ -314,3 +315,4 @@ class Directory(Message, frozen=True, tag="directory"):
     coordinator: Name
     branches: tuple[BranchInfo, ...]
     replicas: tuple[ReplicaInfo, ...] = ()  #: by name; also those that are silent: their lag grows
+    retired: tuple[RetiredInfo, ...] = ()  #: branches that have left for good, the latest last

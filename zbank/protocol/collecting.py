@@ -57,6 +57,10 @@ class Collector:
         """The undecided transfer of this id."""
         return self._attempts.get(id)
 
+    def count_of(self, branch: str) -> int:
+        """How many undecided transfers this branch has a leg of."""
+        return sum(branch in attempt.branches for attempt in self._attempts.values())
+
     def begin(self, transfer: Transfer, content: Content, waiter: Waiter, now: Now) -> list[Effect]:
         """Ask all its branches for their votes."""
         attempt = new_attempt(transfer, content, self._new_txn(), waiter, now.mono_us)

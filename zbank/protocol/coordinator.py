@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.legs import branches_of, check_date, check_legs, content_digest
+from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import FenceLost, InvalidInput
 from zbank.protocol import tokens
 from zbank.protocol.attempts import Attempt
@@ -26,6 +27,7 @@ from zbank.protocol.directory import Directory
 from zbank.protocol.finishing import Finisher, Finishing
 from zbank.protocol.fold import Settled
 from zbank.protocol.forwarding import Forwarder
+from zbank.protocol.leaving import Leaver
 from zbank.protocol.machine import (
     BUSY_RETRY_MS,
     CONFLICTING_ID,
@@ -60,6 +62,8 @@ from zbank.protocol.messages import (
     Promoting,
     Register,
     RegisterReplica,
+    RetireAnswer,
+    RetireBranch,
     RevokeToken,
     StatusInfo,
     StillPending,
@@ -96,6 +100,7 @@ class Coordinator(Machine):
         self._finisher = Finisher(self.time)
         last_n = before._collector.last_n if before else 0
         self._collector: Collector = Collector(state, self._finisher, last_n)
+        self._leaver: Leaver = Leaver(state, self.directory, self._in_use, self.label_us, before._leaver if before else None)
         self._forwarder: Forwarder = before._forwarder if before else Forwarder()
         if before is not None:
             self.directory.carry_on(before.directory)
@@ -127,7 +132,7 @@ class Coordinator(Machine):
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now."""
-        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote):
+        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote | RetireBranch):
             return (Effect(sender.address, n, fault),)
         return ()
 
@@ -157,7 +162,7 @@ class Coordinator(Machine):
         settled = self.state.settled.get(message.id)
         if settled is not None:
             return _told(sender, n, replay(settled, digest, sender.caller, is_ended=True))
-        fault = self.directory.unavailable(names) or self._busy()
+        fault = self.directory.unavailable(names) or self._leaver.refuse(names) or self._busy()
         if fault is not None:
             return _told(sender, n, fault)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
@@ -263,7 +268,24 @@ class Coordinator(Machine):
             return _told(sender, n, found)
         self._collector.void(message.branch)
         self._finisher.void(message.branch, self.state.open, now)
-        return Step(found, (Effect(sender.address, n, Promoting(self.directory.info_of(message.replica))),))
+        promoting = Effect(sender.address, n, Promoting(self.directory.info_of(message.replica)))
+        return Step(found, (*self._leaver.void(message.branch), promoting))
+
+    def _retire_branch(self, sender: Sender, n: int, message: RetireBranch, now: Now) -> Step:
+        behind = self._refuse_service()
+        return _told(sender, n, behind) if behind else self._leaver.ask(message.branch, sender.caller, (sender.address, n), now)
+
+    def _retire_answer(self, sender: Sender, n: int, message: RetireAnswer, now: Now) -> Step:
+        if message.refusal is not None and sender.caller in self.state.retired:
+            text = f"branch {sender.caller} was retired, and runs with an old copy of its data: {message.refusal.detail}"
+            self.alarms[f"retired {sender.caller}"] = text[:MAX_DETAIL_CHARS]
+        else:
+            self.alarms.pop(f"retired {sender.caller}", None)
+        late = self.directory.behind or self._is_former(sender.caller)
+        return NOTHING if late else self._leaver.answered(sender.caller, message, now)
+
+    def _in_use(self, branch: str) -> int:
+        return self._collector.count_of(branch) + self._finisher.count_of(branch)
 
     # --- tokens ------------------------------------------------------------------------------------------------------
 
@@ -297,12 +319,13 @@ class Coordinator(Machine):
         """Send again, give up, tell late, end."""
         effects = self._collector.due(now) + self._finisher.due(self.directory.up, now)
         self._forwarder.forget(now)
-        return Step(self._finisher.end(), effects)
+        left = self._leaver.due(now)
+        return Step(left.record or self._finisher.end(), [*effects, *left.effects])
 
     def resume(self, now: Now) -> None:
         """Pick up the decisions of the restored state that are not acked by all; they leave as branches register."""
         for decision in self.state.open.values():
-            self._finisher.begin(decision, [], -1, now)
+            self._finisher.begin(decision, [], -1, now, gone=self.state.retired)
 
     def forced(self, mono_us: int) -> None:
         """The decisions of this turn are on disk."""
@@ -354,6 +377,8 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     GetTokens: Coordinator._get_tokens,
     GetActs: Coordinator._get_acts,
     GetDirectory: Coordinator._get_directory,
+    RetireBranch: Coordinator._retire_branch,
+    RetireAnswer: Coordinator._retire_answer,
     Outcome: Coordinator._forwarded,
     Fault: Coordinator._forwarded,
 }

@@ -14,9 +14,10 @@ from zbank.protocol.act_messages import ActInfo
 from zbank.protocol.acts import ActBook
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
-from zbank.protocol.messages import COMMITTED, Txn
+from zbank.protocol.messages import COMMITTED, RetiredInfo, Txn
 from zbank.protocol.records import (
     BranchJoined,
+    BranchLeft,
     BranchPromoted,
     Content,
     Decided,
@@ -54,6 +55,7 @@ class CoordinatorMeta(Struct):
     keys: list[NotedKey] = field(default_factory=list)
     former: list[bytes] = field(default_factory=list)
     promotions: dict[str, BranchPromoted] = field(default_factory=dict)
+    retired: list[RetiredInfo] = field(default_factory=list)
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -72,6 +74,7 @@ class CoordinatorState:
         self.branches: dict[str, BranchJoined] = {}
         self.promotions: dict[str, BranchPromoted] = {}  #: by branch: its last one
         self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
+        self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -89,6 +92,7 @@ class CoordinatorState:
         kept = decode_meta(_META, meta)
         self.number = kept.number
         self.branches = kept.branches
+        self.retired = {info.name: info for info in kept.retired}
         self.tokens = TokenBook(kept.tokens, kept.token_version)
         self.acts = ActBook(kept.acts, kept.keys)
         self.former = kept.former
@@ -110,6 +114,7 @@ class CoordinatorState:
         pass  # the row's epoch says it all
 
     def _branch_joined(self, record: BranchJoined) -> None:
+        self.acts.branch_joined(record, self.branches.get(record.name), self.seq, self.at_us)
         self.branches[record.name] = record
 
     def _branch_promoted(self, record: BranchPromoted) -> None:
@@ -118,6 +123,12 @@ class CoordinatorState:
         self.promotions[record.name] = record
         self.former = [one for one in (*self.former, record.former_instance) if one != record.instance]
         self.acts.branch_promoted(record, self.seq, self.at_us)
+
+    def _branch_left(self, record: BranchLeft) -> None:
+        self.acts.branch_left(record, self.seq, self.at_us)
+        was = self.branches.pop(record.name)
+        self.promotions.pop(record.name, None)  # nobody can be promoted to it any more; `former` stays
+        self.retired[record.name] = RetiredInfo(was.name, was.endpoint, was.currency, was.instance, record.by, self.at_us)
 
     def _decided(self, record: Decided) -> None:
         self.number = max(self.number, record.number)
@@ -198,6 +209,7 @@ class CoordinatorState:
             list(acts.keys.values()),
             self.former,
             self.promotions,
+            list(self.retired.values()),
         )
 
     def posted(self) -> None:
@@ -222,6 +234,7 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     Started: CoordinatorState._started,
     BranchJoined: CoordinatorState._branch_joined,
     BranchPromoted: CoordinatorState._branch_promoted,
+    BranchLeft: CoordinatorState._branch_left,
     Decided: CoordinatorState._decided,
     Ended: CoordinatorState._ended,
     TokenMade: CoordinatorState._token_made,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from zbank.clock import Now
+from zbank.clock import Now, format_time
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
@@ -21,6 +21,8 @@ from zbank.protocol.messages import (
     Registered,
     RegisterReplica,
     ReplicaInfo,
+    Retire,
+    RetiredInfo,
 )
 from zbank.protocol.records import BranchJoined, BranchPromoted
 
@@ -28,6 +30,7 @@ MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
 REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
+MAX_RETIRED_TOLD = 1_000
 FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
 
@@ -60,6 +63,9 @@ class Directory:
     def unavailable(self, names: Iterable[str]) -> Fault | None:
         """Why a transfer between these branches cannot begin now; None when it can."""
         for name in names:
+            retired = self._state.retired.get(name)
+            if retired is not None:
+                return Fault(code="branch_retired", detail=_was_retired(retired))
             if name in self.up:
                 continue
             if name in self._state.branches or name in self._configured:
@@ -71,22 +77,26 @@ class Directory:
         return None
 
     def _known(self) -> str:
-        return enumerated(sorted({*self._state.branches, *self._configured}))
+        return enumerated(sorted({*self._state.branches, *self._configured} - self._state.retired.keys()))
 
     def refuse(self, message: Register) -> Fault | None:
         """Why this branch cannot join; None when it can."""
         info = message.info
-        joined = self._state.branches.get(info.name)
         if info.instance in self._state.former:
             detail = f"a replica was promoted to be branch {info.name}: this process serves it no more"
             return Fault(code="superseded", detail=detail)
+        retired = self._state.retired.get(info.name)
+        if retired is not None and retired.instance != info.instance:
+            detail = f"{_was_retired(retired)}. Its name stands in old transfers: give this branch another one"
+            return Fault(code="branch_retired", detail=detail)
+        joined = self._state.branches.get(info.name)
         if joined is not None and joined.instance != info.instance:
             detail = (
                 f"branch {info.name} was here with other data (instance {joined.instance.hex()[-8:]}, "
                 f"now {info.instance.hex()[-8:]}): start it with the data directory it had"
             )
             return Fault(code="foreign_store", detail=detail)
-        if joined is None and len(self._state.branches) >= MAX_BRANCHES:
+        if joined is None and retired is None and len(self._state.branches) >= MAX_BRANCHES:
             return Fault(code="busy", detail=f"a cluster has at most {MAX_BRANCHES} branches")
         if info.epoch < self._epochs.get(info.name, 0):
             return Fault(code="fence_lost", detail=f"a newer process serves branch {info.name} already")
@@ -106,6 +116,11 @@ class Directory:
                 "it was restored from an old copy; bring the newest data back"
             )
         self._epochs[info.name] = info.epoch
+        retired = state.retired.get(info.name)
+        if retired is not None:  # it answers questions; if it is an old copy that knows nothing of its end, it hears of it
+            registered = self._registered(state.branches)
+            again = Retire(retired.by, state.epoch)
+            return Step(None, (Effect(sender.address, n, registered), Effect(sender.address, 0, again)))
         self.up.add(info.name)
         joined = BranchJoined(info.name, info.endpoint, info.currency, info.instance)
         if state.branches.get(info.name) == joined:
@@ -114,6 +129,12 @@ class Directory:
         registered = self._registered(listed)
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
+
+    def without(self, name: str) -> list[Effect]:
+        """A branch is about to be out of the directory: all others hear of it."""
+        listed = {other: joined for other, joined in self._state.branches.items() if other != name}
+        registered = self._registered(listed)
+        return [Effect(other, 0, registered) for other in sorted(self.up) if other != name]
 
     def replica(self, message: RegisterReplica, now: Now) -> Registered | Lead:
         """A replica says where it stands."""
@@ -134,6 +155,9 @@ class Directory:
     def promote(self, message: Promote, caller: str, now: Now) -> BranchPromoted | Promoting | Fault:
         """What to record so that a replica becomes its branch; Promoting when that was recorded before (R2, R3)."""
         info, told_us = self._replicas.get(message.replica, (None, 0))
+        retired = self._state.retired.get(message.branch)
+        if retired is not None:
+            return Fault(code="branch_retired", detail=f"{_was_retired(retired)}: no replica can take its place")
         joined = self._state.branches.get(message.branch)
         if joined is None:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.branch}; known are {self._known()}")
@@ -161,7 +185,8 @@ class Directory:
         replicas = tuple(
             replace(info, lag_us=info.lag_us + silent_us[name]) for name, (info, _) in sorted(self._replicas.items())
         )
-        return messages.Directory(self._state.name, self._infos(self._state.branches), replicas)
+        retired = tuple(self._state.retired.values())[-MAX_RETIRED_TOLD:]
+        return messages.Directory(self._state.name, self._infos(self._state.branches), replicas, retired)
 
     def _registered(self, listed: dict[str, BranchJoined]) -> Registered:
         return Registered(self._state.name, self._state.epoch, self._infos(listed), self._feed)
@@ -178,3 +203,7 @@ class Directory:
             )
             for name, joined in sorted(listed.items())
         )
+
+
+def _was_retired(info: RetiredInfo) -> str:
+    return f"branch {info.name} was retired on {format_time(info.at_us)[:10]} and is closed for good"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 
 from msgspec import Struct
 
@@ -47,11 +47,26 @@ class Finisher:
         """The unfinished commit of a transfer."""
         return self._open.get(id)
 
-    def begin(self, decision: OpenDecision, waiters: list[Waiter], request_us: int, now: Now) -> list[Effect]:
-        """Send a decision for the first time (in this term of office)."""
+    def count_of(self, branch: str) -> int:
+        """How many commits this branch is not known to have applied."""
+        return sum(branch in finishing.unacked for finishing in self._open.values())
+
+    def begin(
+        self,
+        decision: OpenDecision,
+        waiters: list[Waiter],
+        request_us: int,
+        now: Now,
+        gone: Container[str] = (),
+    ) -> list[Effect]:
+        """Send a decision for the first time (in this term of office). Branches that are `gone` had acked it before."""
+        unacked = [branch for branch in branches_of(decision.content.legs) if branch not in gone]
+        if not unacked:
+            self._endings.append(Ending(decision.id, ()))
+            return []
         finishing = Finishing(
             decision=decision,
-            unacked=list(branches_of(decision.content.legs)),
+            unacked=unacked,
             acks=[],
             waiters=waiters,
             request_us=request_us,

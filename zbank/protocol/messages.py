@@ -64,6 +64,7 @@ from zbank.protocol.client_messages import (
     TransfersPage,
     Welcome,
 )
+from zbank.protocol.member_messages import BranchRetired, Retire, RetireAnswer, RetireBranch
 from zbank.protocol.replica_messages import (
     MAX_ROW_BYTES,
     MAX_ROWS,
@@ -121,6 +122,7 @@ from zbank.protocol.wire import (
     Message,
     Place,
     ReplicaInfo,
+    RetiredInfo,
     Txn,
     parse_txn,
 )
@@ -146,6 +148,7 @@ Request = (
     | RevokeToken
     | GetTokens
     | Promote
+    | RetireBranch
 )
 Read = ListAccounts | GetEntries | GetTransfer | ListTransfers  # served from the posted tables, after the turn's force
 Answer = (
@@ -168,6 +171,7 @@ Answer = (
     | ActsPage
     | Standing
     | Promoting
+    | BranchRetired
 )
 Peer = (
     Register
@@ -189,6 +193,8 @@ Peer = (
     | GetDecisions
     | Redeliver
     | Redelivering
+    | Retire
+    | RetireAnswer
 )
 AnyMessage = Request | Answer | Peer
 Envelope = tuple[int, AnyMessage]
@@ -238,6 +244,7 @@ __all__ = [
     "AnyMessage",
     "Beat",
     "BranchInfo",
+    "BranchRetired",
     "Cancel",
     "ChangeAccount",
     "Commit",
@@ -294,6 +301,10 @@ __all__ = [
     "Registered",
     "ReplicaInfo",
     "Request",
+    "Retire",
+    "RetireAnswer",
+    "RetireBranch",
+    "RetiredInfo",
     "RevokeToken",
     "RowInfo",
     "Rows",

@@ -18,11 +18,10 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import SUSPENSE, branches_of, check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import SUSPENSE, check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
-from zbank.protocol import accounts, inquiry, needs, votes
-from zbank.protocol.branch_meta import PreparedTxn
+from zbank.protocol import accounts, inquiry, needs, retiring, votes
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.branch_status import branch_status
 from zbank.protocol.fold import Settled
@@ -70,6 +69,7 @@ from zbank.protocol.messages import (
     Redeliver,
     Redelivering,
     Registered,
+    Retire,
     StatusInfo,
     StillPending,
     Transfer,
@@ -190,7 +190,7 @@ class Participant(Machine):
         if message.id in state.prepared:
             return self._answer(sender, n, CONFLICTING_ID)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
-        refusal = state.book.check(net(branch_movements(legs, state.name)), message.currency)
+        refusal = retiring.refusal(state) or state.book.check(net(branch_movements(legs, state.name)), message.currency)
         if refusal is not None:
             return self._refuse(sender, n, message.id, digest, refusal, now, content)
         record = Executed(message.id, state.number, content)
@@ -262,7 +262,7 @@ class Participant(Machine):
         state = self.state
         transfer = message.transfer
         movements = branch_movements(transfer.legs, state.name)
-        refusal = state.book.check(net(movements), transfer.currency)
+        refusal = retiring.refusal(state) or state.book.check(net(movements), transfer.currency)
         content = Content(
             transfer.legs,
             transfer.currency,
@@ -284,7 +284,7 @@ class Participant(Machine):
         """Post what was prepared; safe to repeat."""
         state = self.state
         held = state.prepared.get(message.id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if held is not None and held.txn == message.txn:
             ack = Ack(message.txn, message.id, state.seq + 1)
@@ -301,7 +301,7 @@ class Participant(Machine):
         id = message.id
         held = state.prepared.get(id)
         settled = state.settled.get(id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
             outcome = outcome_of(settled)
@@ -343,7 +343,11 @@ class Participant(Machine):
         if message.coordinator != sender.caller:
             return NOTHING
         mark = self.state.coordinators.get(message.coordinator)
-        effects = self._inquirer.met(message.coordinator, message.epoch) + self._reconciler.met(message.coordinator, now)
+        effects = [
+            *self._inquirer.met(message.coordinator, message.epoch),
+            *self._reconciler.met(message.coordinator, now),
+            *retiring.news(self.state, message.coordinator),
+        ]
         if mark is not None and mark.epoch >= message.epoch:
             return Step(None, effects)
         return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
@@ -356,6 +360,9 @@ class Participant(Machine):
 
     def _redelivering(self, sender: Sender, n: int, message: Redelivering, now: Now) -> Step:
         return self._reconciler.redelivering(sender.caller, message, now)
+
+    def _retire(self, sender: Sender, n: int, message: Retire, now: Now) -> Step:
+        return retiring.retire(self.state, sender, message)
 
     # --- time and peers --------------------------------------------------------------------------------------
 
@@ -373,13 +380,6 @@ class Participant(Machine):
         return branch_status(self.state, about, BRANCH, self.state.name, self.alarms.values(), self._inquirer.in_doubt(now))
 
 
-def _may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
-    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
-    if sender.role == COORDINATOR:
-        return True
-    return held is not None and sender.caller in branches_of(held.content.legs)
-
-
 _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {
     Transfer: Participant._transfer,
     Forward: Participant._forward,
@@ -395,5 +395,6 @@ _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], S
     Registered: Participant._registered,
     Redeliver: Participant._redeliver,
     Redelivering: Participant._redelivering,
+    Retire: Participant._retire,
     StillPending: lambda self, sender, n, message, now: NOTHING,
 }

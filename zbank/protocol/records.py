@@ -138,6 +138,13 @@ class Reconciled(Record, frozen=True, tag="reconciled"):
     is_last: bool  #: of all coordinators: the branch opens
 
 
+class Retired(Record, frozen=True, tag="retired"):
+    """The branch is empty, and closed for good: from here on no record changes its books."""
+
+    coordinator: str  #: that asked it to
+    by: str  #: who asked the coordinator
+
+
 # --- coordinator ---
 
 
@@ -148,6 +155,13 @@ class BranchJoined(Record, frozen=True, tag="branch_joined"):
     endpoint: str
     currency: str
     instance: bytes
+
+
+class BranchLeft(Record, frozen=True, tag="branch_left"):
+    """A branch has closed for good: it is in the directory no more, and its name is never used again."""
+
+    name: str
+    by: str  #: who retired it
 
 
 class BranchVote(Struct, array_like=True, frozen=True, gc=False):
@@ -243,10 +257,21 @@ class KeysChanged(Record, frozen=True, tag="keys_changed"):
 
 
 BranchRecord = (
-    Started | AccountOpened | AccountChanged | Executed | Refused | Prepared | Committed | Aborted | CoordinatorSeen
-    | Promoted | Redelivered | Reconciled
+    Started
+    | AccountOpened
+    | AccountChanged
+    | Executed
+    | Refused
+    | Prepared
+    | Committed
+    | Aborted
+    | CoordinatorSeen
+    | Promoted
+    | Redelivered
+    | Reconciled
+    | Retired
 )
 CoordinatorRecord = (
-    Started | BranchJoined | BranchPromoted | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
+    Started | BranchJoined | BranchPromoted | BranchLeft | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
 )
 AnyRecord = BranchRecord | CoordinatorRecord

@@ -95,6 +95,17 @@ class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     can_lead: bool = True  #: it has the branch's key, so that it can take its place
 
 
+class RetiredInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A branch that has left for good. Its name is never used again: it stands in old transfers."""
+
+    name: BranchName
+    endpoint: Endpoint  #: where it was
+    currency: CurrencyCode
+    instance: Id  #: of its store
+    by: Name  #: who retired it
+    at_us: Count
+
+
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """One line of the coordinator's directory."""
 

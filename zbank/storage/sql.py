@@ -49,6 +49,7 @@ ROWS_AFTER = f"SELECT {_ROW} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
 OPEN_ROWS = f"SELECT {_ROW} FROM journal WHERE seq IN (SELECT seq FROM open_txns) ORDER BY seq"
 OPEN_ROW = f"SELECT {_ROW} FROM journal WHERE seq = (SELECT seq FROM open_txns WHERE id = ?)"
 ACCOUNTS_OF = f"SELECT {_ACCOUNT} FROM accounts WHERE number IN carray(?)"
+CLOSED_COUNT = "SELECT count(*) FROM accounts WHERE status = 'closed'"
 NUMBER_AFTER = "SELECT number FROM accounts WHERE number > ? ORDER BY number LIMIT 1 OFFSET ?"
 ACCOUNTS_FOUND = f"""
 SELECT {_ACCOUNT} FROM accounts

@@ -272,6 +272,10 @@ class JournalStore:
             return []
         return [Account(*columns) for columns in self._load(sql.ACCOUNTS_OF, (apsw.carray(tuple(numbers)),))]
 
+    def count_closed(self) -> int:
+        """How many posted accounts are closed."""
+        return int(self._load(sql.CLOSED_COUNT, ())[0][0])
+
     def load_settled(self, ids: Collection[bytes]) -> list[Settled]:
         """The posted outcomes among these; those not there are missing, and the order is any."""
         if not ids:

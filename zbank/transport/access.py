@@ -57,6 +57,9 @@ from zbank.protocol.messages import (
     Register,
     Registered,
     RegisterReplica,
+    Retire,
+    RetireAnswer,
+    RetireBranch,
     RevokeToken,
     Rows,
     StillPending,
@@ -107,6 +110,7 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     GetActs: (NOBODY, WATCH),
     MakeToken: (NOBODY, GRANT),
     RevokeToken: (NOBODY, GRANT),
+    RetireBranch: (NOBODY, GRANT),
     GetRows: (REPLICAS, NOBODY),
     RegisterReplica: (NOBODY, REPLICAS),
     Promote: (NOBODY, GRANT),
@@ -116,6 +120,7 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     Position: (NOBODY, BRANCHES),
     Vote: (NOBODY, BRANCHES),
     Ack: (NOBODY, BRANCHES),
+    RetireAnswer: (NOBODY, BRANCHES),
     Outcome: (NOBODY, BRANCHES),
     Fault: (NOBODY, BRANCHES),
 }
@@ -149,7 +154,7 @@ _NEWS: Kinds = frozenset({Welcome, Fault, Beat})
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
     COORDINATOR: _NEWS
-    | {Registered, Lead, Forward, Prepare, Commit, Abort, StillPending, Redeliver, Redelivering},
+    | {Registered, Lead, Forward, Prepare, Commit, Abort, StillPending, Redeliver, Redelivering, Retire},
     BRANCH: _NEWS | {Commit, Abort, StillPending, Rows},
 }
 

@@ -40,6 +40,7 @@ from zbank.protocol.messages import (
 from zbank.transport import client_input as given
 from zbank.transport.client_base import as_it_is
 from zbank.transport.client_input import Id
+from zbank.transport.client_members import MemberClient
 from zbank.transport.client_money import MoneyClient
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
 from zbank.transport.client_tokens import TokenClient
@@ -48,7 +49,7 @@ from zbank.transport.keyfolder import NAME_VARIABLE, find_folder
 from zbank.transport.views import AccountView, ActorDown, AsOf, StatementPage, account_view, statement_page
 
 
-class Client(MoneyClient, WatchClient, TokenClient):
+class Client(MoneyClient, WatchClient, TokenClient, MemberClient):
     """A connection to the bank, through its coordinator or through one branch.
 
     `endpoint`: the coordinator's or a branch's address. `cluster`: refuse any cluster of another name; "" = any.

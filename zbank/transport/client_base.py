@@ -148,13 +148,16 @@ class ClientBase:
     def _survey(self, message: AnyMessage, accepts: type[T]) -> list[T | ActorDown]:
         """Ask the coordinator and every branch the same, at once; who does not answer stands there as ActorDown."""
         self._io.check_may_wait()
-        self._contact()
+        contact = self._contact()
         waits: list[tuple[str, str, str, Callable[[], T]]] = []
         endpoint = self._routes.coordinator_endpoint
         if endpoint:
             asked = self._ask_patiently(THE_COORDINATOR, message, accepts)
             waits.append((COORDINATOR, "", endpoint, asked))
-        for info in self._known_branches():
+        infos = self._known_branches()
+        if contact.role == BRANCH and all(info.name != contact.name for info in infos):
+            infos.append(self._lone_info(contact))  # it was retired, or is refused
+        for info in infos:
             asked = self._ask_patiently(info.name, message, accepts, is_up=info.up)
             waits.append((BRANCH, info.name, info.endpoint, asked))
         found: list[T | ActorDown] = []

@@ -7,7 +7,16 @@ worked with alone; its coordinator is asked only when something concerns other b
 from __future__ import annotations
 
 from zbank.errors import RemoteFault, Unreachable, ZbankError
-from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA, BranchInfo, Directory, ReplicaInfo, Welcome
+from zbank.protocol.messages import (
+    BRANCH,
+    COORDINATOR,
+    REPLICA,
+    BranchInfo,
+    Directory,
+    ReplicaInfo,
+    RetiredInfo,
+    Welcome,
+)
 from zbank.transport.client_request import REPLICA_OF, THE_CONTACT, THE_COORDINATOR
 
 
@@ -19,6 +28,7 @@ class Routes:
         self.contact: Welcome | None = None  #: None until it has answered
         self.directory: dict[str, BranchInfo] = {}
         self.replicas: tuple[ReplicaInfo, ...] = ()  #: as the directory names them
+        self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good
         self.as_of_us = -1  #: when the directory in hand was asked for; -1 = none yet
         self.names: dict[str, str] = {}  #: branch that answered Hello, by endpoint
         self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
@@ -110,6 +120,7 @@ class Routes:
         """Take over a directory that was asked for at `asked_us`."""
         self.directory = {info.name: info for info in directory.branches}
         self.replicas = directory.replicas
+        self.retired = {info.name: info for info in directory.retired}
         self.as_of_us = max(self.as_of_us, asked_us)
         self.currencies = {**self.currencies, **{info.name: info.currency for info in directory.branches}}
 
@@ -136,6 +147,10 @@ class Routes:
         return f"branch {name}" if name else "a zbank coordinator or branch"
 
     def _no_such_branch(self, target: str) -> ZbankError:
+        retired = self.retired.get(target)
+        if retired is not None:
+            detail = f"branch {target} was retired; while it runs, {retired.endpoint} tells its history"
+            return RemoteFault("branch_retired", detail)
         known = ", ".join(sorted(self.directory)) or "none yet"
         return RemoteFault("branch_not_found", f"there is no branch {target} in this cluster: it has {known}")
 

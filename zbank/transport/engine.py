@@ -31,6 +31,7 @@ from zbank.protocol.messages import (
     GetStatus,
     Position,
     Request,
+    RetireAnswer,
     Vote,
 )
 from zbank.protocol.records import NotedKey, Record
@@ -55,7 +56,7 @@ NO_ROOM = Fault(
     retry_after_ms=1000,
 )
 
-_POSITIONED = (Vote, Ack)
+_POSITIONED = (Vote, Ack, RetireAnswer)
 
 Incoming = tuple[Sender, int, AnyMessage]
 
@@ -78,6 +79,7 @@ class Engine:
         self._rows_read = 0
         self.followed_until_us = 0  #: somebody follows, by the monotonic clock: what is forced is published
         self.publish: Callable[[Sequence[Row], bytes], None] | None = None  #: is given rows just forced, and the value before
+        self.on_rows: Callable[[Sequence[Row]], None] | None = None  #: the same, also when nobody follows
         self.figures = Figures()  #: what this process counts
         self._take_office()
 
@@ -251,6 +253,8 @@ class Engine:
             raise
         forced_us = self._clock.now().mono_us
         self.machine.forced(forced_us)
+        if self.on_rows is not None:
+            self.on_rows(rows)
         if self.publish is not None and forced_us < self.followed_until_us:
             self.publish(rows, before)
         self.figures.force.add(forced_us - begun_us)
@@ -327,7 +331,7 @@ class Engine:
                 log.debug("%s %s has dealt with %s", self.machine.role, self.name, type(message).__name__, extra=about)
 
     def _positions(self, effects: list[Effect], now: Now) -> list[Effect]:
-        """Where the journal stands, ahead of each batch of votes and acks (P11)."""
+        """Where the journal stands, ahead of each batch of votes, acks and words on the branch's end (P11)."""
         coordinators = dict.fromkeys(effect.to for effect in effects if type(effect.message) in _POSITIONED)
         if not coordinators:
             return []

@@ -34,6 +34,7 @@ MAX_LINK_MESSAGES = 8192  #: taken from one link at once
 KEYS_EVERY_US = 1_000_000
 MAX_PEER_LINKS = 64
 MAX_REFUSED = 100  #: branches whose refusal is remembered
+REFUSED_FOR_US = 10_000_000  #: a branch that is refused asks again each second; who is silent for so long is gone
 DROPPED_EVERY_US = 1_000_000
 GC_THRESHOLDS = (50_000, 20, 100)  #: hardly anything here forms cycles; looking for them cost up to a tenth of a turn
 
@@ -80,7 +81,7 @@ class ActorLoop:
         self._inbox = Inbox(router, peers, engine.name, clock, door, self._registers)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
-        self._refused: dict[str, str] = {}  #: by branch: why it cannot register
+        self._refused: dict[str, tuple[str, int]] = {}  #: by branch: why it cannot register, and when it last tried
         self._told: frozenset[str] = frozenset()  #: alarms that stand in the log
         self._stopping = False
         self._next_tick_us = 0
@@ -186,19 +187,25 @@ class ActorLoop:
             self._refuse(session.name, fault)
             self._inbox.answers.append((route, n, fault))
             return False
-        if self._refused.pop(session.name, None) is not None:
-            self._engine.machine.alarms.pop(f"refused {session.name}", None)
+        self._forget_refusal(session.name)
         self._peers.bind(route, session)
         return True
 
     def _refuse(self, name: str, fault: Fault) -> None:
-        """It asks again and again: say it once in the log, and in the status until it is taken."""
-        if self._refused.get(name) == fault.detail or len(self._refused) >= MAX_REFUSED:
+        """It asks again and again: say it once in the log, and in the status until it is taken, or gives up."""
+        before = self._refused.get(name)
+        if before is None and len(self._refused) >= MAX_REFUSED:
             return
-        self._refused[name] = fault.detail
+        self._refused[name] = (fault.detail, self._clock.now().mono_us)
+        if before is not None and before[0] == fault.detail:
+            return
         text = f"branch {name} is refused: {fault.detail}"
         log.error(text)
         self._engine.machine.alarms[f"refused {name}"] = text
+
+    def _forget_refusal(self, name: str) -> None:
+        if self._refused.pop(name, None) is not None:
+            self._engine.machine.alarms.pop(f"refused {name}", None)
 
     # --- out -------------------------------------------------------------------------------------------------------
 
@@ -287,6 +294,9 @@ class ActorLoop:
             self._feed.tick()
         for route in self._peers.silent(now.mono_us):
             self._lost(route)
+        for name, (_, tried_us) in list(self._refused.items()):
+            if now.mono_us - tried_us > REFUSED_FOR_US:
+                self._forget_refusal(name)
         for link in self._coordinators:
             self._tick_coordinator(link, now.mono_us)
         for name, link in list(self._links.items()):

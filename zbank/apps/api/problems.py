@@ -64,6 +64,8 @@ KINDS: dict[str, tuple[int, str]] = {
     refusal.CANCELLED: (422, "cancelled before it was executed"),
     "idempotency_conflict": (422, "this id already stands for something else: use a fresh id"),
     "branch_not_found": (422, "there is no branch Lima in this cluster: it has Delhi, Mumbai, Pune"),
+    refusal.BRANCH_RETIRED: (422, "branch Pune was retired and is closed for good: use another branch"),
+    refusal.BRANCH_NOT_EMPTY: (422, "branch Pune has 2 accounts that are not closed: empty and close each"),
     "invalid_amount": (422, "'50.001' is too precise: INR has 2 decimals"),
     "invalid_request": (422, "both sides of the transfer are Mumbai/1001: give two different accounts"),
 }
@@ -107,7 +109,7 @@ def problem_of(error: ZbankError, *, in_url: bool = False) -> Problem:
 
 
 def _coded(code: str, detail: str, in_url: bool, retry_after_s: int) -> Problem:
-    if in_url and code in ("account_not_found", "branch_not_found"):
+    if in_url and code in ("account_not_found", "branch_not_found", "branch_retired"):
         return Problem(code, detail, status=404)
     if code == MALFORMED:
         return Problem("invalid_request", detail)

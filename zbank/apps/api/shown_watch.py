@@ -130,12 +130,26 @@ class BranchShown(Shown):
     up: bool
 
 
-class BranchesShown(Shown):
-    """All branches, by name."""
+_RETIRED = {"name": "Pune", "currency": "INR", "retired_at": "2026-06-01T12:00:00.000Z"}
 
-    model_config = example(branches=[_BRANCH])
+
+class RetiredShown(Shown):
+    """A branch that was closed for good."""
+
+    model_config = example(**_RETIRED)
+
+    name: str
+    currency: str
+    retired_at: Time
+
+
+class BranchesShown(Shown):
+    """All branches, by name; and those that have left, the latest last."""
+
+    model_config = example(branches=[_BRANCH], retired=[_RETIRED])
 
     branches: list[BranchShown]
+    retired: list[RetiredShown]
 
 
 _REPLICA = {

@@ -16,7 +16,8 @@ MAX_LIMIT = 1000
 @bank_options
 @json_option
 def acts(bank: Bank, limit: int, as_json: bool) -> int:
-    """List what those in charge did: tokens made and revoked, keys listed and ended. The journal never forgets it.
+    """List what those in charge did: tokens made and revoked, keys listed and ended, branches come, moved and retired. The
+    journal never forgets it.
 
     \b
     Examples:

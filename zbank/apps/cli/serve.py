@@ -64,8 +64,6 @@ def branch(
     """
     from zbank.apps.branch import BranchSettings
     from zbank.apps.roles import run_branch
-    from zbank.apps.serving import listens_here_only
-    from zbank.config import url_host
 
     if config is not None:
         cluster = _load_alone(config, flags | {"preload": preload or None})
@@ -86,31 +84,40 @@ def branch(
             keys=keys_folder(config),
         )
     else:
-        _check_branch_flags(name, flags)
-        coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
-        host = url_host(str(flags["host"] or DEFAULT_HOST))
-        looks = flags["coordinator"] is None and not listens_here_only(f"tcp://{host}:{BRANCH_PORT}")
-        bind, endpoint = _addresses(flags, BRANCH_PORT, towards="" if looks else coordinator)
-        if looks:
-            click.echo(f"looks for its coordinator at {DEFAULT_ENDPOINT} and on the local network (--coordinator names it)")
-        settings = BranchSettings(
-            name=name,
-            cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
-            endpoint=endpoint,
-            bind=bind,
-            coordinators=(coordinator,),
-            currency=str(flags["currency"] or DEFAULT_CURRENCY),
-            data=Path(data) if data else Path("data") / name,
-            peers={},
-            preload=preload,
-            drills=drills,
-            keys=keys_folder(config),
-            looks=looks,
-        )
+        settings = _by_flags(name, data, flags, preload=preload, drills=drills)
     if not replicas:
         return run_branch(settings)
     where = ["--config", config] if config is not None else _bank_flags(settings)
     return _with_replicas(settings, replicas, where if data is None else [*where, "--data", data])
+
+
+def _by_flags(
+    name: str, data: str | None, flags: dict[str, str | int | None], *, preload: bool, drills: bool
+) -> BranchSettings:
+    """A branch that no config file tells of. Raises UsageError."""
+    from zbank.apps.branch import BranchSettings
+    from zbank.apps.serving import listens_here_only
+
+    _check_branch_flags(name, flags)
+    coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
+    looks = flags["coordinator"] is None and not listens_here_only(_bind(flags, BRANCH_PORT))
+    bind, endpoint = _addresses(flags, BRANCH_PORT, towards="" if looks else coordinator)
+    if looks:
+        click.echo(f"looks for its coordinator at {DEFAULT_ENDPOINT} and on the local network (--coordinator names it)")
+    return BranchSettings(
+        name=name,
+        cluster=str(flags["cluster"] or DEFAULT_CLUSTER),
+        endpoint=endpoint,
+        bind=bind,
+        coordinators=(coordinator,),
+        currency=str(flags["currency"] or DEFAULT_CURRENCY),
+        data=Path(data) if data else Path("data") / name,
+        peers={},
+        preload=preload,
+        drills=drills,
+        keys=keys_folder(None),
+        looks=looks,
+    )
 
 
 def _bank_flags(settings: BranchSettings) -> list[str]:
@@ -270,12 +277,9 @@ def _addresses(flags: dict[str, str | int | None], default_port: int, towards: s
     endpoint of somebody who has to reach it."""
     from zbank.config import parse_endpoint, url_host
 
+    bind = _bind(flags, default_port)
     host = url_host(str(flags["host"] or DEFAULT_HOST))
     port = int(flags["port"] or default_port)
-    try:
-        bind = str(parse_endpoint(f"tcp://{host}:{port}", 0))
-    except InvalidInput as error:
-        raise click.UsageError(f"--host: {error}") from error
     listens = f"listens on {bind}" if port else f"listens on a free port of {host}"
     if flags["advertise"] is not None:
         endpoint = checked_endpoint(str(flags["advertise"]), "--advertise", port)
@@ -288,6 +292,17 @@ def _addresses(flags: dict[str, str | int | None], default_port: int, towards: s
         endpoint = bind
         click.echo(f"advertises {_shown(endpoint)}" + ("" if port else ", on a free port"))
     return bind, endpoint
+
+
+def _bind(flags: dict[str, str | int | None], default_port: int) -> str:
+    """What to listen on. Raises UsageError."""
+    from zbank.config import parse_endpoint, url_host
+
+    host = url_host(str(flags["host"] or DEFAULT_HOST))
+    try:
+        return str(parse_endpoint(f"tcp://{host}:{int(flags['port'] or default_port)}", 0))
+    except InvalidInput as error:
+        raise click.UsageError(f"--host: {error}") from error
 
 
 def _shown(endpoint: str) -> str:

@@ -62,7 +62,7 @@ def status(bank: Bank, as_json: bool) -> int:
             addresses = {info.name: info.endpoint for info in client.branches()}
             replicas = [describe_replica(info) for info in client.replicas()]
         coordinator = client.coordinator
-    listed = [describe_actor(actor, addresses, coordinator) for actor in actors]
+    listed = [describe_actor(actor, addresses, coordinator, bank.endpoint) for actor in actors]
     down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
     if as_json:
         emit_json({"actors": listed, "replicas": replicas})
@@ -78,8 +78,11 @@ def status(bank: Bank, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], coordinator: str) -> dict[str, Any]:
-    """One actor as JSON. `addresses` are those of the directory, `coordinator` is its own."""
+def describe_actor(
+    actor: StatusInfo | ActorDown, addresses: dict[str, str], coordinator: str, asked: str = ""
+) -> dict[str, Any]:
+    """One actor as JSON. `addresses` are those of the directory, `coordinator` is its own; `asked` was: a branch that is in no
+    directory, as it was retired or is refused, is there."""
     from zbank.ids import format_id
     from zbank.protocol.messages import StatusInfo
 
@@ -94,7 +97,7 @@ def describe_actor(actor: StatusInfo | ActorDown, addresses: dict[str, str], coo
     return {
         "role": actor.role,
         "name": actor.name,
-        "address": addresses.get(actor.name, coordinator if actor.role == "coordinator" else ""),
+        "address": addresses.get(actor.name, coordinator if actor.role == "coordinator" else asked),
         "state": "up",
         "cluster": actor.cluster,
         "instance": format_id(actor.instance),

@@ -18,6 +18,7 @@ from zbank.apps.api.shown_watch import (
     InquiredShown,
     ReplicasShown,
 )
+from zbank.clock import format_time
 from zbank.ids import format_id
 from zbank.protocol.messages import BRANCH, NEVER_US, BranchInfo, FiguresInfo, ReplicaInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
@@ -66,8 +67,12 @@ def show_caller(ask: Ask) -> Reply:
 
 @routes.add("GET", "/v1/branches", act=SEE, answers=[Answer(200, "All branches, by name.", BranchesShown)])
 def list_branches(ask: Ask) -> Reply:
-    """The branches, as the coordinator knows them."""
-    return Reply({"branches": [_branch_json(info) for info in _branches(ask)]})
+    """The branches, as the coordinator knows them. Those that were closed for good stand apart: nothing can be paid there."""
+    gone = [
+        {"name": info.name, "currency": info.currency, "retired_at": format_time(info.at_us)}
+        for info in ask.bank.retired_branches()
+    ]
+    return Reply({"branches": [_branch_json(info) for info in _branches(ask)], "retired": gone})
 
 
 @routes.add(

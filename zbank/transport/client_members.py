@@ -1,0 +1,51 @@
+"""The part of the Client that is about which branches there are."""
+
+from __future__ import annotations
+
+from zbank.domain.account import check_branch_name
+from zbank.errors import NoAnswer, Refused, RemoteFault
+from zbank.protocol.messages import BranchRetired, Directory, GetDirectory, RetireBranch, RetiredInfo
+from zbank.transport.client_base import ClientBase
+from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
+
+REFUSALS = frozenset({"branch_not_empty", "branch_in_use"})
+
+
+class MemberClient(ClientBase):
+    """Branches that leave. Those that are there: `Client.branches`."""
+
+    def retire_branch(self, branch: str) -> RetiredInfo:
+        """Close an empty branch for good; asking again tells the same. Only an operator may.
+
+        Raises Refused `branch_not_empty` or `branch_in_use`, RemoteFault `branch_not_found` or `branch_unavailable` (it has
+        to be connected: only itself can say that it is empty), and NoAnswer when it is not known whether it was closed.
+        """
+        name = check_branch_name(branch)
+
+        def not_known(reason: str) -> NoAnswer:
+            return NoAnswer(f"{reason}: it is not known whether branch {name} was retired; ask again")
+
+        request: AccountWrite[RetiredInfo] = AccountWrite(
+            THE_COORDINATOR,
+            RetireBranch(name, self._asker.caller),
+            self._timeout_us,
+            (BranchRetired,),
+            _info_of,
+            not_known,
+        )
+        try:
+            return self._io.call(request)
+        except RemoteFault as error:
+            if error.remote_code in REFUSALS:
+                raise Refused(error.remote_code, error.detail) from None
+            raise
+
+    def retired_branches(self) -> list[RetiredInfo]:
+        """The branches that have left for good, the latest last."""
+        self._io.check_may_wait()
+        self._contact()
+        return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().retired)
+
+
+def _info_of(answer: BranchRetired) -> RetiredInfo:
+    return answer.info
