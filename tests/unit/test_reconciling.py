@@ -54,10 +54,7 @@ class Promoted(Desk):
         copy.store.close()
         former.store.close()
         roles._take_over(copy.path, copy.store.identity, TakesOver(9, "asha", ""))
-        copy.path.rename(former.path)
-        for ending in ("-wal", "-shm", ".lock"):
-            for path in (copy.path, former.path):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
+        _put_in_place(copy.path, former.path)
         super().__init__(BRANCH, "Mumbai", folder, former.clock)
 
     def registered(self) -> GetDecisions:
@@ -77,6 +74,13 @@ class Promoted(Desk):
         answer = self.ask(GetAccount(number))
         assert isinstance(answer, AccountInfo)
         return answer.balance_minor
+
+
+def _put_in_place(copy: Path, former: Path) -> None:
+    copy.rename(former)
+    for ending in ("-wal", "-shm", ".lock"):
+        for path in (copy, former):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def redeliver(n: int, message: Transfer) -> Redeliver:
@@ -194,3 +198,30 @@ def test_an_id_that_was_held_by_a_txn_given_up_is_freed(tmp_path: Path) -> None:
     assert mumbai.balance_minor("1") == 70_00
     assert mumbai.branch.prepared == {}
     assert mumbai.branch.book.accounts["1"].held_minor == 0
+
+
+def test_a_second_promotion_asks_for_what_the_first_was_not_told(mumbai: Promoted) -> None:
+    """The promoted branch is lost before it opened: a commit that its own replica lacks may have been voted for, and
+    acked, on any row after the one that the first took over."""
+    mumbai.registered()
+    told = (redeliver(n, pay(n, "Mumbai/1", "Delhi/1", 1_00)) for n in range(1, 6))
+    mumbai.turn(*((BOSS, 0, one) for one in told))
+    copy = Desk(REPLICA, "Mumbai", mumbai.path.parent, mumbai.clock)
+    copy.turn((FROM_MUMBAI, 0, rows_page(mumbai.store, GetRows(0, 1_000))))
+    assert copy.store.seq > mumbai.place + 5
+    copy.store.close()
+    mumbai.store.close()
+    roles._take_over(copy.path, copy.store.identity, TakesOver(11, "asha", ""))
+    _put_in_place(copy.path, mumbai.path)
+    again = mumbai.restarted()
+    (asked,) = [
+        effect.message
+        for effect in again.turn((BOSS, 0, Registered(BOSS.caller, 1, ())))
+        if isinstance(effect.message, GetDecisions)
+    ]
+    assert asked.seq == mumbai.place
+    again.engine.post()
+    again = again.restarted()
+    promotion = again.branch.promotion
+    assert promotion is not None
+    assert (promotion.seq, promotion.reconciled) == (mumbai.place, [])
