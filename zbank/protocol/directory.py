@@ -22,7 +22,7 @@ from zbank.protocol.messages import (
     RegisterReplica,
     ReplicaInfo,
 )
-from zbank.protocol.records import BranchJoined, BranchPromoted
+from zbank.protocol.records import BranchJoined, BranchPromoted, Fork
 
 MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
@@ -120,7 +120,8 @@ class Directory:
         info = message.info
         joined = self._state.branches.get(info.of)
         promotion = self._state.promotions.get(info.of)
-        if promotion is not None and joined is not None and joined.instance == info.instance:
+        # Not a replica of another name: that began with a copy of the promoted one's file.
+        if promotion and joined and (info.name, info.instance) == (promotion.replica, joined.instance):
             self._replicas.pop(info.name, None)
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
@@ -140,8 +141,16 @@ class Directory:
         if info is None or info.of != message.branch or info.instance != message.instance:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
+        before = self._state.promotions.get(message.branch)
         if joined.instance == info.instance:
-            return Promoting(info)
+            if before is not None and before.replica == info.name:
+                return Promoting(info)
+            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
+            return Fault(code="foreign_store", detail=detail)
+        forks = () if before is None else before.forks
+        if any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks):
+            detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
+            return Fault(code="diverged", detail=detail)
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -150,8 +159,10 @@ class Directory:
         if message.branch in self.up:
             detail = f"branch {message.branch} is up: stop it first, so that it cannot go on beside its successor"
             return Fault(code="branch_up", detail=detail)
-        epoch = max(self._epochs.pop(message.branch, 0), info.epoch) + 1
-        return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch)
+        others = [one.epoch for one, _ in self._replicas.values() if one.of == message.branch]
+        epoch = max(self._epochs.get(message.branch, 0), *others) + 1
+        forks = (*forks, Fork(epoch, info.seq))
+        return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
 
     def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""
