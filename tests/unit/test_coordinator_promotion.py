@@ -7,6 +7,7 @@ from tests.unit.protocol_support import (
     CoordinatorDesk,
     coordinator_desk,
     from_branch,
+    register,
 )
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
@@ -122,3 +123,19 @@ def test_the_new_epoch_is_above_all_that_any_replica_has_seen() -> None:
     assert isinstance(promote(desk, one), Promoting)
     assert isinstance(desk.last, BranchPromoted)
     assert desk.last.epoch == 10
+
+
+def test_nobody_is_promoted_before_the_branch_could_register_again() -> None:
+    """A coordinator that has just been started does not know that the branch is well."""
+    desk = bank().restarted()
+    one = replica("one", seq=80)
+    tell(desk, one)
+    assert code_of(promote(desk, one)) == "busy"
+    desk.tick(SECOND_US)
+    desk.send(register("Mumbai"), from_branch("Mumbai"))
+    desk.tick(5 * SECOND_US)
+    tell(desk, one)
+    (effect,) = desk.send(Promote("Mumbai", one.name, one.instance), OFFICER)
+    assert code_of(effect.message) == "branch_up"
+    desk.roll_back()  # its memory is rebuilt, its term of office goes on
+    assert isinstance(promote(desk, one), Promoting)

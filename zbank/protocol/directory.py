@@ -28,6 +28,7 @@ MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
 REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
+BACK_US = 5_000_000  #: after so long a branch that is well has registered with a coordinator that was restarted
 FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
 
@@ -47,6 +48,7 @@ class Directory:
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
         self._epochs: dict[str, int] = {}
+        self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
 
@@ -54,6 +56,7 @@ class Directory:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
         self._replicas = before._replicas
+        self.begun_us = before.begun_us
         self.up = before.up
         self.behind = before.behind
 
@@ -160,6 +163,9 @@ class Directory:
             detail = f"branch {message.branch} is up: stop it first, so that it cannot go on beside its successor"
             return Fault(code="branch_up", detail=detail)
         others = [one.epoch for one, _ in self._replicas.values() if one.of == message.branch]
+        if now.mono_us - self.begun_us < BACK_US:
+            detail = f"the coordinator has just been started: branch {message.branch} may be up and not have come back yet"
+            return Fault(code="busy", detail=f"not done: {detail}; ask again in a moment", retry_after_ms=1000)
         epoch = max(self._epochs.get(message.branch, 0), *others) + 1
         forks = (*forks, Fork(epoch, info.seq))
         return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
