@@ -187,7 +187,7 @@ def test_what_is_held_for_it_bears_it(tmp_path: Path) -> None:
 
 
 def test_an_id_that_was_held_by_a_txn_given_up_is_freed(tmp_path: Path) -> None:
-    transfer = pay(7, "Mumbai/1", "Delhi/1", 30_00)
+    transfer = pay(7, "Mumbai/1", "Delhi/1", 80_00)  # twice is more than there is
     mumbai = Promoted(tmp_path, (BOSS, 0, prepare(txn_of(7), transfer)))
     mumbai.registered()
     told = redeliver(7, transfer)
@@ -195,7 +195,8 @@ def test_an_id_that_was_held_by_a_txn_given_up_is_freed(tmp_path: Path) -> None:
         txn_of(8), told.id, told.number, told.legs, told.currency, told.memo, told.effective_on, told.digest, told.caller
     )
     mumbai.turn((BOSS, 0, other), (BOSS, 0, Redelivering(1, None)))
-    assert mumbai.balance_minor("1") == 70_00
+    assert mumbai.balance_minor("1") == 20_00
+    assert mumbai.branch.suspense_minor == 0
     assert mumbai.branch.prepared == {}
     assert mumbai.branch.book.accounts["1"].held_minor == 0
 

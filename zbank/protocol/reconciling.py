@@ -81,10 +81,11 @@ class Reconciler:
         suspended: tuple[str, ...] = ()
         if held is None or held.txn != message.txn:
             amounts = net(branch_movements(message.legs, state.name))
+            released = {} if held is None else held.amounts  # of a txn that was given up
             suspended = tuple(
                 number
                 for number, amount_minor in amounts.items()
-                if number != CLEARING and not state.book.can_bear(number, amount_minor)
+                if number != CLEARING and not state.book.can_bear(number, amount_minor, released.get(number, 0))
             )
         return Step(Redelivered(message.id, message.txn, message.number, content, suspended)), ""
 
