@@ -13,6 +13,7 @@ from zbank.domain.legs import SUSPENSE, content_digest
 from zbank.protocol.messages import (
     BRANCH,
     BUSY,
+    FAR_US,
     REPLICA,
     AccountInfo,
     AnyMessage,
@@ -21,9 +22,13 @@ from zbank.protocol.messages import (
     Fault,
     GetAccount,
     GetDecisions,
+    GetEntries,
     GetRows,
     GetStatus,
+    GetTransfer,
     Inquiry,
+    ListAccounts,
+    ListTransfers,
     Look,
     Outcome,
     Redeliver,
@@ -120,6 +125,27 @@ def test_nobody_is_served_before_all_was_told(mumbai: Promoted) -> None:
     done = mumbai.ask(pay(1, "Mumbai/1", "Mumbai/2", 1))
     assert isinstance(done, Outcome)
     assert done.status == "committed"
+
+
+def test_nothing_is_told_of_the_books_before_they_are_whole(mumbai: Promoted) -> None:
+    """A balance without a debit that was told, or "no such transfer" of one that was: who believes it pays twice."""
+    mumbai.registered()
+    transfer = pay(5, "Mumbai/1", "Delhi/1", 30_00)
+    questions: tuple[AnyMessage, ...] = (
+        GetAccount("1"),
+        GetTransfer(transfer.id),
+        GetEntries("1", True, "", 10),
+        ListAccounts("", 10),
+        ListTransfers("", "", True, 0, FAR_US, "", 10),
+    )
+    for question in questions:
+        answer = mumbai.ask(question)
+        assert isinstance(answer, Fault), question
+        assert answer.code == "busy"
+    assert isinstance(mumbai.ask(GetStatus()), StatusInfo)
+    mumbai.tell((5, transfer))
+    for question in questions:
+        assert not isinstance(mumbai.ask(question), Fault), question
 
 
 def test_commits_are_posted_once_whatever_is_repeated(mumbai: Promoted) -> None:

@@ -10,8 +10,18 @@ from zbank.clock import Now
 from zbank.domain.legs import branches_of
 from zbank.protocol.branch_meta import PreparedTxn
 from zbank.protocol.branch_state import BranchState
-from zbank.protocol.machine import Effect
-from zbank.protocol.messages import COMMITTED, Abort, AnyMessage, Commit, InDoubt, Inquiry, StillPending, Txn
+from zbank.protocol.machine import Effect, Sender
+from zbank.protocol.messages import (
+    COMMITTED,
+    COORDINATOR,
+    Abort,
+    AnyMessage,
+    Commit,
+    InDoubt,
+    Inquiry,
+    StillPending,
+    Txn,
+)
 from zbank.protocol.records import Aborted, Record
 
 INQUIRE_AFTER_US = 2_000_000  #: prepared for longer: in doubt
@@ -89,6 +99,13 @@ class Inquirer:
     def _observe(self, now: Now) -> None:
         since_us = self._since_us
         self._since_us = {held.txn: since_us.get(held.txn, now.mono_us) for held in self._state.prepared.values()}
+
+
+def may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
+    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
+    if sender.role == COORDINATOR:
+        return True
+    return held is not None and sender.caller in branches_of(held.content.legs)
 
 
 def answer(state: BranchState, message: Inquiry) -> tuple[AnyMessage, Record | None]:

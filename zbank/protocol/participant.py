@@ -18,11 +18,10 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import SUSPENSE, branches_of, check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import SUSPENSE, check_date, check_legs, content_digest, home_branch
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
 from zbank.protocol import accounts, inquiry, needs, votes
-from zbank.protocol.branch_meta import PreparedTxn
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.branch_status import branch_status
 from zbank.protocol.fold import Settled
@@ -107,6 +106,11 @@ class Participant(Machine):
         self._inquirer = Inquirer(state)
         self._reconciler = Reconciler(state, coordinator_count)
 
+    @property
+    def closed(self) -> Fault | None:
+        """A promoted branch lacks commits until it is reconciled."""
+        return None if self.state.promotion is None else self._reconciler.fault
+
     # --- what the turn needs ---------------------------------------------------------------------------------------
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
@@ -149,6 +153,8 @@ class Participant(Machine):
         """The answer to what has to wait until this branch is reconciled; None for what has not."""
         if isinstance(message, Inquiry):  # a vote that this branch lacks may have been counted
             return self._answer(sender, n, StillPending(message.txn, message.id))
+        if isinstance(message, GetAccount):
+            return self._answer(sender, n, self._reconciler.fault)
         if isinstance(message, Commit):
             held = self.state.prepared.get(message.id)
             return NOTHING if held is None or held.txn != message.txn else None  # it is told with its legs, too
@@ -284,7 +290,7 @@ class Participant(Machine):
         """Post what was prepared; safe to repeat."""
         state = self.state
         held = state.prepared.get(message.id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if held is not None and held.txn == message.txn:
             ack = Ack(message.txn, message.id, state.seq + 1)
@@ -301,7 +307,7 @@ class Participant(Machine):
         id = message.id
         held = state.prepared.get(id)
         settled = state.settled.get(id)
-        if not _may_tell(sender, held):
+        if not inquiry.may_tell(sender, held):
             return NOTHING
         if settled is not None:  # the id is settled already: a late Abort changes nothing (P9)
             outcome = outcome_of(settled)
@@ -371,13 +377,6 @@ class Participant(Machine):
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this branch does."""
         return branch_status(self.state, about, BRANCH, self.state.name, self.alarms.values(), self._inquirer.in_doubt(now))
-
-
-def _may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
-    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
-    if sender.role == COORDINATOR:
-        return True
-    return held is not None and sender.caller in branches_of(held.content.legs)
 
 
 _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {
