@@ -48,7 +48,7 @@ def _late_votes_of_the_lost_branch_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_is_told_anew(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine, "lost_decisions", lambda *_: [Redelivering(0, None)])
+    patch.setattr(engine, "lost_decisions", lambda _store, asked: [Redelivering(0, None, asked)])
 
 
 def _only_lost_acks_are_looked_for(patch: pytest.MonkeyPatch) -> None:

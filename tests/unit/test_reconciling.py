@@ -10,6 +10,7 @@ from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.apps import roles
 from zbank.domain.legs import SUSPENSE, content_digest
+from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
     BRANCH,
     BUSY,
@@ -42,12 +43,15 @@ from zbank.protocol.messages import (
 from zbank.protocol.reconciling import AGAIN_US
 from zbank.protocol.replica import TakesOver
 from zbank.storage.rows import rows_page
+from zbank.transport.engine import Incoming
 
 FROM_MUMBAI = from_branch("Mumbai")
 
 
 class Promoted(Desk):
     """A branch that was a replica; with accounts 1, 2 and 3, 100.00 on each."""
+
+    asked = GetDecisions("Mumbai", 0, Look())
 
     def __init__(self, folder: Path, *more: object) -> None:
         former = branch(folder, "1", "2", "3")
@@ -62,6 +66,12 @@ class Promoted(Desk):
         _put_in_place(copy.path, former.path)
         super().__init__(BRANCH, "Mumbai", folder, former.clock)
 
+    def turn(self, *batch: Incoming) -> list[Effect]:
+        """Remembers what it asks the coordinator."""
+        effects = super().turn(*batch)
+        self.asked = next((e.message for e in effects if isinstance(e.message, GetDecisions)), self.asked)
+        return effects
+
     def registered(self) -> GetDecisions:
         """The coordinator has taken it; what it asks."""
         effects = self.turn((BOSS, 0, Registered(BOSS.caller, 1, ())))
@@ -71,7 +81,7 @@ class Promoted(Desk):
     def tell(self, *transfers: tuple[int, Transfer], look: Look | None = None, count: int | None = None) -> None:
         """The coordinator's answer: commits, and the end of it."""
         told: list[AnyMessage] = [redeliver(n, transfer) for n, transfer in transfers]
-        told.append(Redelivering(len(told) if count is None else count, look))
+        told.append(Redelivering(len(told) if count is None else count, look, self.asked))
         self.turn(*((BOSS, 0, message) for message in told))
 
     def balance_minor(self, number: str) -> int:
@@ -163,12 +173,23 @@ def test_commits_are_posted_once_whatever_is_repeated(mumbai: Promoted) -> None:
 
 
 def test_an_answer_that_came_in_part_is_asked_for_again(mumbai: Promoted) -> None:
-    mumbai.registered()
-    effects = mumbai.turn((BOSS, 0, redeliver(5, pay(5, "Mumbai/1", "Delhi/1", 1))), (BOSS, 0, Redelivering(2, None)))
+    asked = mumbai.registered()
+    told = redeliver(5, pay(5, "Mumbai/1", "Delhi/1", 1))
+    effects = mumbai.turn((BOSS, 0, told), (BOSS, 0, Redelivering(2, None, asked)))
     assert [effect.message for effect in effects] == [GetDecisions("Mumbai", mumbai.place, Look())]
     assert mumbai.branch.promotion is not None
     (asked,) = [e.message for e in mumbai.tick(AGAIN_US + SECOND_US) if isinstance(e.message, GetDecisions)]
     assert asked.look == Look()
+
+
+def test_an_answer_to_another_question_does_not_open_it(mumbai: Promoted) -> None:
+    """To that of a replica promoted before this one, which had more; or of an earlier try."""
+    asked = mumbai.registered()
+    mumbai.turn((BOSS, 0, Redelivering(0, None, GetDecisions("Mumbai", asked.seq + 5, Look()))))
+    mumbai.turn((BOSS, 0, Redelivering(0, None, GetDecisions("Mumbai", asked.seq, Look(50, 1, 1)))))
+    assert mumbai.branch.promotion is not None
+    mumbai.turn((BOSS, 0, Redelivering(0, None, asked)))
+    assert mumbai.branch.promotion is None
 
 
 def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(mumbai: Promoted) -> None:
@@ -220,7 +241,7 @@ def test_an_id_that_was_held_by_a_txn_given_up_is_freed(tmp_path: Path) -> None:
     other = Redeliver(
         txn_of(8), told.id, told.number, told.legs, told.currency, told.memo, told.effective_on, told.digest, told.caller
     )
-    mumbai.turn((BOSS, 0, other), (BOSS, 0, Redelivering(1, None)))
+    mumbai.turn((BOSS, 0, other), (BOSS, 0, Redelivering(1, None, mumbai.asked)))
     assert mumbai.balance_minor("1") == 20_00
     assert mumbai.branch.suspense_minor == 0
     assert mumbai.branch.prepared == {}

@@ -57,12 +57,15 @@ class Reconciler:
         self._asked_us.pop(coordinator, None)
 
     def _ask(self, coordinator: str, look: Look, now: Now) -> Effect:
-        promotion = self._state.promotion
-        assert promotion is not None
         self._looks[coordinator] = look
         self._came[coordinator] = 0
         self._asked_us[coordinator] = now.mono_us
-        return Effect(coordinator, 0, GetDecisions(self._state.name, promotion.seq, look))
+        return Effect(coordinator, 0, self._question(coordinator))
+
+    def _question(self, coordinator: str) -> GetDecisions:
+        promotion = self._state.promotion
+        assert promotion is not None
+        return GetDecisions(self._state.name, promotion.seq, self._looks[coordinator])
 
     def redeliver(self, coordinator: str, message: Redeliver) -> tuple[Step, str]:
         """A commit. Gives what to do, and an alarm: "" = none."""
@@ -93,6 +96,8 @@ class Reconciler:
         """The end of an answer: what came is counted, and either the rest is asked for or this coordinator is done with."""
         promotion = self._state.promotion
         if promotion is None or coordinator in promotion.reconciled or coordinator not in self._asked_us:
+            return NOTHING
+        if message.asked != self._question(coordinator):  # by who was promoted before this one, or by an earlier try
             return NOTHING
         if message.count != self._came[coordinator]:  # something was lost on the way
             return Step(None, (self._ask(coordinator, self._looks[coordinator], now),))
