@@ -16,6 +16,7 @@ from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import decode_record
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
+from zbank.protocol.directory import BACK_US
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -236,8 +237,11 @@ class World:
         self.met["rows lost"] += len(self.lost_rows) - self.actors[COPY].store.seq
 
     def promote(self) -> None:
-        """An operator's word, as soon as the replica is heard of."""
+        """An operator's word, as soon as the replica is heard of; the branch is known to be gone."""
         copy, boss = self.actors[COPY], self.actors[BOSS]
+        machine = boss.engine.machine
+        assert isinstance(machine, Coordinator)
+        machine.directory.begun_us = self.clock.now().mono_us - BACK_US
         self.register(COPY)
         boss.turn(OFFICER, [(1, Promote(MUMBAI, COPY, copy.store.instance))])
         if not isinstance(self.answer, Promoting):

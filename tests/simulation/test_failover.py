@@ -17,7 +17,6 @@ from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.directory import Directory
 from zbank.protocol.messages import Inquiry, Redelivering
-from zbank.protocol.participant import Participant
 from zbank.protocol.reconciling import Reconciler
 from zbank.protocol.records import Promoted
 from zbank.storage import decisions
@@ -48,7 +47,7 @@ def _late_votes_of_the_lost_branch_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_is_told_anew(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine, "lost_decisions", lambda *_: [Redelivering(0, None)])
+    patch.setattr(engine, "lost_decisions", lambda _store, asked: [Redelivering(0, None, asked)])
 
 
 def _only_lost_acks_are_looked_for(patch: pytest.MonkeyPatch) -> None:
@@ -65,12 +64,12 @@ def _it_opens_before_it_was_told(patch: pytest.MonkeyPatch) -> None:
 
 
 def _it_answers_inquiries_before_it_was_told(patch: pytest.MonkeyPatch) -> None:
-    real = Participant._put_off
+    real = Reconciler.put_off
 
-    def put_off(self: Participant, sender: Any, n: int, message: Any) -> Any:
-        return None if isinstance(message, Inquiry) else real(self, sender, n, message)
+    def put_off(self: Reconciler, sender: Any, n: int, message: Any, decline: Any) -> Any:
+        return None if isinstance(message, Inquiry) else real(self, sender, n, message, decline)
 
-    patch.setattr(Participant, "_put_off", put_off)
+    patch.setattr(Reconciler, "put_off", put_off)
 
 
 def _a_commit_told_twice_is_posted_twice(patch: pytest.MonkeyPatch) -> None:

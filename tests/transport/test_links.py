@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from zbank.errors import FenceLost
+from zbank.errors import FenceLost, Superseded
 from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
@@ -259,6 +259,15 @@ def test_a_newer_process_in_our_office_ends_this_one(coordinator: Far) -> None:
     coordinator.up()
     with pytest.raises(FenceLost):
         coordinator.say(Fault("fence_lost", "a newer process serves branch Mumbai already"))
+
+
+def test_a_branch_whose_place_was_taken_hears_so_from_the_coordinator_alone(coordinator: Far, branch: Far) -> None:
+    branch.up()
+    for code in ("superseded", "fence_lost"):
+        assert branch.say(Fault(code, "by another branch's word")) == []
+    coordinator.up()
+    with pytest.raises(Superseded):
+        coordinator.say(Fault("superseded", "a replica was promoted"))
 
 
 def test_what_the_far_end_may_not_say_and_what_is_no_frame_is_dropped(

@@ -10,9 +10,11 @@ from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.apps import roles
 from zbank.domain.legs import SUSPENSE, content_digest
+from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
     BRANCH,
     BUSY,
+    FAR_US,
     REPLICA,
     AccountInfo,
     AnyMessage,
@@ -21,9 +23,13 @@ from zbank.protocol.messages import (
     Fault,
     GetAccount,
     GetDecisions,
+    GetEntries,
     GetRows,
     GetStatus,
+    GetTransfer,
     Inquiry,
+    ListAccounts,
+    ListTransfers,
     Look,
     Outcome,
     Redeliver,
@@ -37,12 +43,15 @@ from zbank.protocol.messages import (
 from zbank.protocol.reconciling import AGAIN_US
 from zbank.protocol.replica import TakesOver
 from zbank.storage.rows import rows_page
+from zbank.transport.engine import Incoming
 
 FROM_MUMBAI = from_branch("Mumbai")
 
 
 class Promoted(Desk):
     """A branch that was a replica; with accounts 1, 2 and 3, 100.00 on each."""
+
+    asked = GetDecisions("Mumbai", 0, Look())
 
     def __init__(self, folder: Path, *more: object) -> None:
         former = branch(folder, "1", "2", "3")
@@ -54,11 +63,14 @@ class Promoted(Desk):
         copy.store.close()
         former.store.close()
         roles._take_over(copy.path, copy.store.identity, TakesOver(9, "asha", ""))
-        copy.path.rename(former.path)
-        for ending in ("-wal", "-shm", ".lock"):
-            for path in (copy.path, former.path):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
+        _put_in_place(copy.path, former.path)
         super().__init__(BRANCH, "Mumbai", folder, former.clock)
+
+    def turn(self, *batch: Incoming) -> list[Effect]:
+        """Remembers what it asks the coordinator."""
+        effects = super().turn(*batch)
+        self.asked = next((e.message for e in effects if isinstance(e.message, GetDecisions)), self.asked)
+        return effects
 
     def registered(self) -> GetDecisions:
         """The coordinator has taken it; what it asks."""
@@ -69,7 +81,7 @@ class Promoted(Desk):
     def tell(self, *transfers: tuple[int, Transfer], look: Look | None = None, count: int | None = None) -> None:
         """The coordinator's answer: commits, and the end of it."""
         told: list[AnyMessage] = [redeliver(n, transfer) for n, transfer in transfers]
-        told.append(Redelivering(len(told) if count is None else count, look))
+        told.append(Redelivering(len(told) if count is None else count, look, self.asked))
         self.turn(*((BOSS, 0, message) for message in told))
 
     def balance_minor(self, number: str) -> int:
@@ -77,6 +89,13 @@ class Promoted(Desk):
         answer = self.ask(GetAccount(number))
         assert isinstance(answer, AccountInfo)
         return answer.balance_minor
+
+
+def _put_in_place(copy: Path, former: Path) -> None:
+    copy.rename(former)
+    for ending in ("-wal", "-shm", ".lock"):
+        for path in (copy, former):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def redeliver(n: int, message: Transfer) -> Redeliver:
@@ -118,6 +137,27 @@ def test_nobody_is_served_before_all_was_told(mumbai: Promoted) -> None:
     assert done.status == "committed"
 
 
+def test_nothing_is_told_of_the_books_before_they_are_whole(mumbai: Promoted) -> None:
+    """A balance without a debit that was told, or "no such transfer" of one that was: who believes it pays twice."""
+    mumbai.registered()
+    transfer = pay(5, "Mumbai/1", "Delhi/1", 30_00)
+    questions: tuple[AnyMessage, ...] = (
+        GetAccount("1"),
+        GetTransfer(transfer.id),
+        GetEntries("1", True, "", 10),
+        ListAccounts("", 10),
+        ListTransfers("", "", True, 0, FAR_US, "", 10),
+    )
+    for question in questions:
+        answer = mumbai.ask(question)
+        assert isinstance(answer, Fault), question
+        assert answer.code == "busy"
+    assert isinstance(mumbai.ask(GetStatus()), StatusInfo)
+    mumbai.tell((5, transfer))
+    for question in questions:
+        assert not isinstance(mumbai.ask(question), Fault), question
+
+
 def test_commits_are_posted_once_whatever_is_repeated(mumbai: Promoted) -> None:
     mumbai.registered()
     transfer = pay(5, "Mumbai/1", "Delhi/1", 30_00)
@@ -133,12 +173,23 @@ def test_commits_are_posted_once_whatever_is_repeated(mumbai: Promoted) -> None:
 
 
 def test_an_answer_that_came_in_part_is_asked_for_again(mumbai: Promoted) -> None:
-    mumbai.registered()
-    effects = mumbai.turn((BOSS, 0, redeliver(5, pay(5, "Mumbai/1", "Delhi/1", 1))), (BOSS, 0, Redelivering(2, None)))
+    asked = mumbai.registered()
+    told = redeliver(5, pay(5, "Mumbai/1", "Delhi/1", 1))
+    effects = mumbai.turn((BOSS, 0, told), (BOSS, 0, Redelivering(2, None, asked)))
     assert [effect.message for effect in effects] == [GetDecisions("Mumbai", mumbai.place, Look())]
     assert mumbai.branch.promotion is not None
     (asked,) = [e.message for e in mumbai.tick(AGAIN_US + SECOND_US) if isinstance(e.message, GetDecisions)]
     assert asked.look == Look()
+
+
+def test_an_answer_to_another_question_does_not_open_it(mumbai: Promoted) -> None:
+    """To that of a replica promoted before this one, which had more; or of an earlier try."""
+    asked = mumbai.registered()
+    mumbai.turn((BOSS, 0, Redelivering(0, None, GetDecisions("Mumbai", asked.seq + 5, Look()))))
+    mumbai.turn((BOSS, 0, Redelivering(0, None, GetDecisions("Mumbai", asked.seq, Look(50, 1, 1)))))
+    assert mumbai.branch.promotion is not None
+    mumbai.turn((BOSS, 0, Redelivering(0, None, asked)))
+    assert mumbai.branch.promotion is None
 
 
 def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(mumbai: Promoted) -> None:
@@ -183,14 +234,42 @@ def test_what_is_held_for_it_bears_it(tmp_path: Path) -> None:
 
 
 def test_an_id_that_was_held_by_a_txn_given_up_is_freed(tmp_path: Path) -> None:
-    transfer = pay(7, "Mumbai/1", "Delhi/1", 30_00)
+    transfer = pay(7, "Mumbai/1", "Delhi/1", 80_00)  # twice is more than there is
     mumbai = Promoted(tmp_path, (BOSS, 0, prepare(txn_of(7), transfer)))
     mumbai.registered()
     told = redeliver(7, transfer)
     other = Redeliver(
         txn_of(8), told.id, told.number, told.legs, told.currency, told.memo, told.effective_on, told.digest, told.caller
     )
-    mumbai.turn((BOSS, 0, other), (BOSS, 0, Redelivering(1, None)))
-    assert mumbai.balance_minor("1") == 70_00
+    mumbai.turn((BOSS, 0, other), (BOSS, 0, Redelivering(1, None, mumbai.asked)))
+    assert mumbai.balance_minor("1") == 20_00
+    assert mumbai.branch.suspense_minor == 0
     assert mumbai.branch.prepared == {}
     assert mumbai.branch.book.accounts["1"].held_minor == 0
+
+
+def test_a_second_promotion_asks_for_what_the_first_was_not_told(mumbai: Promoted) -> None:
+    """The promoted branch is lost before it opened: a commit that its own replica lacks may have been voted for, and
+    acked, on any row after the one that the first took over."""
+    mumbai.registered()
+    told = (redeliver(n, pay(n, "Mumbai/1", "Delhi/1", 1_00)) for n in range(1, 6))
+    mumbai.turn(*((BOSS, 0, one) for one in told))
+    copy = Desk(REPLICA, "Mumbai", mumbai.path.parent, mumbai.clock)
+    copy.turn((FROM_MUMBAI, 0, rows_page(mumbai.store, GetRows(0, 1_000))))
+    assert copy.store.seq > mumbai.place + 5
+    copy.store.close()
+    mumbai.store.close()
+    roles._take_over(copy.path, copy.store.identity, TakesOver(11, "asha", ""))
+    _put_in_place(copy.path, mumbai.path)
+    again = mumbai.restarted()
+    (asked,) = [
+        effect.message
+        for effect in again.turn((BOSS, 0, Registered(BOSS.caller, 1, ())))
+        if isinstance(effect.message, GetDecisions)
+    ]
+    assert asked.seq == mumbai.place
+    again.engine.post()
+    again = again.restarted()
+    promotion = again.branch.promotion
+    assert promotion is not None
+    assert (promotion.seq, promotion.reconciled) == (mumbai.place, [])

@@ -77,14 +77,17 @@ class Book:
                 return self._too_large(number)
         return None
 
-    def can_bear(self, number: str, amount_minor: int) -> bool:
-        """May this net amount be posted on an account that nobody asked before? A freeze holds back nothing decided."""
+    def can_bear(self, number: str, amount_minor: int, released_minor: int = 0) -> bool:
+        """May this net amount be posted on an account that nobody asked before? A freeze holds back nothing decided.
+
+        `released_minor`: a promise that is taken back with it."""
         account = self.accounts.get(number)
         if account is None or account.status == CLOSED:
             return False
         if amount_minor > 0:
-            return max(account.balance_minor, 0) + account.incoming_minor + amount_minor <= MAX_MINOR
-        return account.is_system or account.available_minor + amount_minor >= 0
+            incoming_minor = account.incoming_minor - max(released_minor, 0)
+            return max(account.balance_minor, 0) + incoming_minor + amount_minor <= MAX_MINOR
+        return account.is_system or account.available_minor - min(released_minor, 0) + amount_minor >= 0
 
     def hold(self, amounts: Mapping[str, int]) -> None:
         """Promise net amounts that passed `check`: debits are held, credits counted (PROTOCOL P4)."""

@@ -49,5 +49,5 @@ class BranchMeta(Struct):
 class Promotion(Struct, array_like=True):
     """A promotion that is not reconciled with every coordinator yet."""
 
-    seq: int  #: the last row that was taken over
+    seq: int  #: the last row that was taken over, by the first of several in a row
     reconciled: list[str]  #: coordinators that have told all

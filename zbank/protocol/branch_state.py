@@ -214,7 +214,8 @@ class BranchState:
         self._see(record.name, record.epoch, 0)
 
     def _promoted(self, record: Promoted) -> None:
-        self.promotion = Promotion(self.seq - 1, [])
+        unfinished = self.promotion  # of who was promoted before and is lost: what it had not been told is asked for anew
+        self.promotion = Promotion(self.seq - 1 if unfinished is None else unfinished.seq, [])
 
     def _redelivered(self, record: Redelivered) -> None:
         held = self.prepared.get(record.id)

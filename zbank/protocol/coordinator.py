@@ -324,6 +324,8 @@ class Coordinator(Machine):
 
     def resume(self, now: Now) -> None:
         """Pick up the decisions of the restored state that are not acked by all; they leave as branches register."""
+        if self.directory.begun_us < 0:
+            self.directory.begun_us = now.mono_us
         for decision in self.state.open.values():
             self._finisher.begin(decision, [], -1, now, gone=self.state.retired)
 

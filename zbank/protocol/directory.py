@@ -24,13 +24,14 @@ from zbank.protocol.messages import (
     Retire,
     RetiredInfo,
 )
-from zbank.protocol.records import BranchJoined, BranchPromoted
+from zbank.protocol.records import BranchJoined, BranchPromoted, Fork
 
 MAX_BRANCHES = 1_000
 MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
 REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
 MAX_RETIRED_TOLD = 1_000
+BACK_US = 5_000_000  #: after so long a branch that is well has registered with a coordinator that was restarted
 FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
 
@@ -50,6 +51,7 @@ class Directory:
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
         self._epochs: dict[str, int] = {}
+        self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
 
@@ -57,6 +59,7 @@ class Directory:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
         self._replicas = before._replicas
+        self.begun_us = before.begun_us
         self.up = before.up
         self.behind = before.behind
 
@@ -141,7 +144,8 @@ class Directory:
         info = message.info
         joined = self._state.branches.get(info.of)
         promotion = self._state.promotions.get(info.of)
-        if promotion is not None and joined is not None and joined.instance == info.instance:
+        # Not a replica of another name: that began with a copy of the promoted one's file.
+        if promotion and joined and (info.name, info.instance) == (promotion.replica, joined.instance):
             self._replicas.pop(info.name, None)
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
@@ -164,8 +168,16 @@ class Directory:
         if info is None or info.of != message.branch or info.instance != message.instance:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
+        before = self._state.promotions.get(message.branch)
         if joined.instance == info.instance:
-            return Promoting(info)
+            if before is not None and before.replica == info.name:
+                return Promoting(info)
+            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
+            return Fault(code="foreign_store", detail=detail)
+        forks = () if before is None else before.forks
+        if any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks):
+            detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
+            return Fault(code="diverged", detail=detail)
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -174,8 +186,13 @@ class Directory:
         if message.branch in self.up:
             detail = f"branch {message.branch} is up: stop it first, so that it cannot go on beside its successor"
             return Fault(code="branch_up", detail=detail)
-        epoch = max(self._epochs.pop(message.branch, 0), info.epoch) + 1
-        return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch)
+        others = [one.epoch for one, _ in self._replicas.values() if one.of == message.branch]
+        if now.mono_us - self.begun_us < BACK_US:
+            detail = f"the coordinator has just been started: branch {message.branch} may be up and not have come back yet"
+            return Fault(code="busy", detail=f"not done: {detail}; ask again in a moment", retry_after_ms=1000)
+        epoch = max(self._epochs.get(message.branch, 0), *others) + 1
+        forks = (*forks, Fork(epoch, info.seq))
+        return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
 
     def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""

@@ -102,7 +102,7 @@ class Inquirer:
 
 
 def may_tell(sender: Sender, held: PreparedTxn | None) -> bool:
-    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt."""
+    """Decisions come from the coordinator; when this branch has asked, also from a participant of the txn in doubt (P8)."""
     if sender.role == COORDINATOR:
         return True
     return held is not None and sender.caller in branches_of(held.content.legs)

@@ -115,6 +115,11 @@ class Machine(ABC):
         self.alarms: dict[str, str] = {}  #: by code: what an operator should know
         self.time = Timekeeper(fold.at_us)
 
+    @property
+    def closed(self) -> Fault | None:
+        """Why nothing may be told of what this actor keeps; None when it may."""
+        return None
+
     @abstractmethod
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add what `decide` of this message looks at and is not in memory."""

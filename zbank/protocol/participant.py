@@ -107,6 +107,11 @@ class Participant(Machine):
         self._inquirer = Inquirer(state)
         self._reconciler = Reconciler(state, coordinator_count)
 
+    @property
+    def closed(self) -> Fault | None:
+        """A promoted branch lacks commits until it is reconciled."""
+        return None if self.state.promotion is None else self._reconciler.fault
+
     # --- what the turn needs ---------------------------------------------------------------------------------------
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
@@ -139,21 +144,10 @@ class Participant(Machine):
         decide = _DECIDE.get(type(message))
         if decide is None:
             return not_for_me(self.role, sender, n, message)
-        if self.state.promotion is not None:
-            put_off = self._put_off(sender, n, message)
-            if put_off is not None:
-                return put_off
+        put_off = self._reconciler.put_off(sender, n, message, self.decline)
+        if put_off is not None:
+            return put_off
         return decide(self, in_whose_name(sender, message), n, message, now)
-
-    def _put_off(self, sender: Sender, n: int, message: AnyMessage) -> Step | None:
-        """The answer to what has to wait until this branch is reconciled; None for what has not."""
-        if isinstance(message, Inquiry):  # a vote that this branch lacks may have been counted
-            return self._answer(sender, n, StillPending(message.txn, message.id))
-        if isinstance(message, Commit):
-            held = self.state.prepared.get(message.id)
-            return NOTHING if held is None or held.txn != message.txn else None  # it is told with its legs, too
-        declined = self.decline(sender, n, message, self._reconciler.fault)
-        return Step(None, declined) if declined else None
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""

@@ -7,13 +7,29 @@ the accounts say. Nobody is served before: a yes, a balance or an abort might co
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from zbank.clock import Now
 from zbank.domain.book import branch_movements, net
 from zbank.domain.legs import CLEARING
 from zbank.protocol.branch_state import BranchState
-from zbank.protocol.machine import BUSY_RETRY_MS, NOTHING, Effect, Step
-from zbank.protocol.messages import COMMITTED, Fault, GetDecisions, Look, Redeliver, Redelivering
+from zbank.protocol.machine import BUSY_RETRY_MS, NOTHING, Effect, Sender, Step
+from zbank.protocol.messages import (
+    COMMITTED,
+    AnyMessage,
+    Commit,
+    Fault,
+    GetAccount,
+    GetDecisions,
+    Inquiry,
+    Look,
+    Redeliver,
+    Redelivering,
+    StillPending,
+)
 from zbank.protocol.records import Content, Reconciled, Redelivered
+
+Decline = Callable[[Sender, int, AnyMessage, Fault], Collection[Effect]]
 
 AGAIN_US = 2_000_000  #: an answer that does not come, or not whole, is asked for again
 
@@ -38,6 +54,20 @@ class Reconciler:
         )
         return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
 
+    def put_off(self, sender: Sender, n: int, message: AnyMessage, decline: Decline) -> Step | None:
+        """The answer to what has to wait until this branch is reconciled; None for what has not."""
+        if self._state.promotion is None:
+            return None
+        if isinstance(message, Inquiry):  # a vote that this branch lacks may have been counted
+            return Step(None, (Effect(sender.address, n, StillPending(message.txn, message.id)),))
+        if isinstance(message, GetAccount):
+            return Step(None, (Effect(sender.address, n, self.fault),))
+        if isinstance(message, Commit):
+            held = self._state.prepared.get(message.id)
+            return NOTHING if held is None or held.txn != message.txn else None  # it is told with its legs, too
+        declined = decline(sender, n, message, self.fault)
+        return Step(None, declined) if declined else None
+
     def met(self, coordinator: str, now: Now) -> list[Effect]:
         """Registered with a coordinator: ask it, unless it has told all."""
         promotion = self._state.promotion
@@ -57,12 +87,15 @@ class Reconciler:
         self._asked_us.pop(coordinator, None)
 
     def _ask(self, coordinator: str, look: Look, now: Now) -> Effect:
-        promotion = self._state.promotion
-        assert promotion is not None
         self._looks[coordinator] = look
         self._came[coordinator] = 0
         self._asked_us[coordinator] = now.mono_us
-        return Effect(coordinator, 0, GetDecisions(self._state.name, promotion.seq, look))
+        return Effect(coordinator, 0, self._question(coordinator))
+
+    def _question(self, coordinator: str) -> GetDecisions:
+        promotion = self._state.promotion
+        assert promotion is not None
+        return GetDecisions(self._state.name, promotion.seq, self._looks[coordinator])
 
     def redeliver(self, coordinator: str, message: Redeliver) -> tuple[Step, str]:
         """A commit. Gives what to do, and an alarm: "" = none."""
@@ -81,10 +114,11 @@ class Reconciler:
         suspended: tuple[str, ...] = ()
         if held is None or held.txn != message.txn:
             amounts = net(branch_movements(message.legs, state.name))
+            released = {} if held is None else held.amounts  # of a txn that was given up
             suspended = tuple(
                 number
                 for number, amount_minor in amounts.items()
-                if number != CLEARING and not state.book.can_bear(number, amount_minor)
+                if number != CLEARING and not state.book.can_bear(number, amount_minor, released.get(number, 0))
             )
         return Step(Redelivered(message.id, message.txn, message.number, content, suspended)), ""
 
@@ -92,6 +126,8 @@ class Reconciler:
         """The end of an answer: what came is counted, and either the rest is asked for or this coordinator is done with."""
         promotion = self._state.promotion
         if promotion is None or coordinator in promotion.reconciled or coordinator not in self._asked_us:
+            return NOTHING
+        if message.asked != self._question(coordinator):  # by who was promoted before this one, or by an earlier try
             return NOTHING
         if message.count != self._came[coordinator]:  # something was lost on the way
             return Step(None, (self._ask(coordinator, self._looks[coordinator], now),))

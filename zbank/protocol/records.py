@@ -209,6 +209,13 @@ class Ended(Record, frozen=True, tag="ended"):
     endings: tuple[Ending, ...]
 
 
+class Fork(Struct, array_like=True, frozen=True, gc=False):
+    """Where a promotion left the former branch's journal: rows of a lower epoch after this one are void."""
+
+    epoch: int  #: of the promoted branch, at the least
+    seq: int  #: the last row that its replica was known to have
+
+
 class BranchPromoted(Record, frozen=True, tag="branch_promoted"):
     """A replica is the branch from now on; its former store is not let in again (R2)."""
 
@@ -219,6 +226,7 @@ class BranchPromoted(Record, frozen=True, tag="branch_promoted"):
     instance: bytes  #: of the replica's store
     former_instance: bytes
     epoch: int  #: the new branch's is this one or higher
+    forks: tuple[Fork, ...] = ()  #: of all promotions of this branch
 
 
 class TokenMade(Record, frozen=True, tag="token_made"):

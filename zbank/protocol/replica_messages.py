@@ -127,6 +127,7 @@ class Redelivering(Message, frozen=True, tag="redelivering"):
 
     count: Count
     look: Look | None  #: to go on with; None = that was all
+    asked: GetDecisions  #: what this answers
 
 
 class Standing(Message, frozen=True, tag="standing"):

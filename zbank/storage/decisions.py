@@ -38,7 +38,7 @@ def lost_decisions(store: JournalStore, message: GetDecisions) -> list[AnyMessag
                 room_bytes -= 200 + 80 * len(decided.content.legs)
         end = row.seq
     is_done = end <= 1 or (votes > ENOUGH and acks > ENOUGH)
-    return [*found.values(), Redelivering(len(found), None if is_done else Look(end, votes, acks))]
+    return [*found.values(), Redelivering(len(found), None if is_done else Look(end, votes, acks), message)]
 
 
 def _parts(store: JournalStore, row: Row, message: GetDecisions) -> list[tuple[Decided, bool, bool]]:

@@ -305,6 +305,8 @@ class Engine:
             return self.figures.info(self.machine.role, self._store.identity.name)
         if isinstance(message, GetEvents):
             return events_page(self._store, message)
+        if self.machine.closed is not None:
+            return self.machine.closed
         self.post()
         if self.machine.fold.unposted:
             return NO_ROOM

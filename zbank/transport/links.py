@@ -18,6 +18,7 @@ from zbank.protocol.codec import decode_batch, encode_frames
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     BRANCH,
+    COORDINATOR,
     PROTOCOL_VERSION,
     AnyMessage,
     Beat,
@@ -146,9 +147,9 @@ class Link:
         self._put([(0, self._register(message.name))], now_us)
 
     def _fault(self, message: Fault, now_us: int) -> None:
-        if message.code == "fence_lost":
+        if self.role == COORDINATOR and message.code == "fence_lost":  # no other branch has a say in that
             raise FenceLost(message.detail)
-        if message.code == "superseded":
+        if self.role == COORDINATOR and message.code == "superseded":
             raise Superseded(message.detail)
         if message.code == "hello_first":  # it was restarted, or forgot us
             if self.state != GREETING:
