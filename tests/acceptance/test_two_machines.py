@@ -113,12 +113,8 @@ class Lan:
             said = ready.get(words[1], f"registered with the coordinator at tcp://{self.a.address}:9000")
             wait_until(lambda: machine.says(name, said), START_LIMIT_S, f"{name} says: {said}")
         if words[1] == "replica":
-            wait_until(lambda: self._is_level(machine, name), START_LIMIT_S, f"{name} is level")
-
-    def _is_level(self, machine: Machine, name: str) -> bool:
-        status = machine.run("zbank", "status", "--json", "--config", "config/branch.toml").stdout
-        replicas = json.loads(status)["replicas"] if status else []
-        return any(one["name"] == name and one["lag_s"] is not None for one in replicas)
+            status = ("zbank", "status", "--config", "config/branch.toml")
+            wait_until(lambda: f"{name} " in (said := machine.run(*status).stdout) and "not level" not in said, START_LIMIT_S, name)
 
     def _is_healthy(self, machine: Machine) -> bool:
         assert machine.started["dashboard"].poll() is None, machine.output("dashboard")
