@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -12,18 +11,17 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tests.acceptance.cluster import ROOT, wait_until
 from tests.acceptance.two_machines import Cable, Machine, residents, two_machines
-from tests.docs import Block, blocks
+from tests.acceptance.typed import PLACES, Typed, under
 from zbank.apps.chaos.cluster import verify_file
 
 GUIDE = ROOT / "docs" / "several-machines.md"
 README = ROOT / "README.md"
-PLACES = {"192.168.1.10": "A", "192.168.1.11": "A", "192.168.1.12": "B"}  #: the guide's three machines, on two
 CLONE = "zbank/"  #: what the guide calls the folder of a machine, seen from another one
 START_LIMIT_S = 30.0
 HEAL_LIMIT_S = 30.0
@@ -31,30 +29,6 @@ SOME = 200  #: outcomes of a load
 A_FEW = 5  #: outcomes of a load, most of whose customers wait for a machine that is cut off
 CURL_NO_CONNECTION, CURL_TIME_OVER = 7, 28  #: exit codes
 ANSWER_LIMIT_S = 20  #: of REST, at the most: it waits for the bank for 10 s
-
-
-class Typed(NamedTuple):
-    """One line of a page, and where it is to be typed."""
-
-    words: tuple[str, ...]
-    machines: str  #: "A", "B", or both
-
-
-def typed_lines(block: Block) -> Iterator[Typed]:
-    """The lines of a block that say on which machine they are typed; the addresses are still the page's."""
-    for line in block.text.splitlines():
-        found = re.search(r"# (?:on (?P<place>[\d.]+|each)|(?P<anywhere>anywhere))", line)
-        if found is not None:
-            place = "192.168.1.12" if found["anywhere"] else found["place"]
-            yield Typed(tuple(shlex.split(line, comments=True)), "AB" if place == "each" else PLACES[place])
-
-
-def under(page: Path, heading: str) -> list[Typed]:
-    """What is to be typed under a heading, in its order."""
-    lines = page.read_text("utf-8").splitlines()
-    first = lines.index(heading) + 1
-    last = next((n for n, line in enumerate(lines[first:], first) if re.match(r"#{1,2} ", line)), len(lines))
-    return [typed for block in blocks(page, "sh") if first < block.line <= last for typed in typed_lines(block)]
 
 
 class Lan:
