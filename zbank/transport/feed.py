@@ -35,7 +35,7 @@ from zbank.transport.sockets import Context, Dialer, Socket, make_feed_in, make_
 DRAIN_FRAMES = 64  #: looked at before the others have their turn, whatever they are,
 DRAIN_BYTES = 2 << 20  #: or so many bytes of them
 MAX_GROWTH_BYTES = 256 << 20  #: so much may the coordinator's process grow while the feed runs: then it begins anew
-GATHER_MS = 10  #: between two frames of a branch
+GATHER_MS = 20  #: between two frames of a branch
 IDLE_MS = 1_000
 FRAME_BYTES = 256 * 1024  #: of rows in one frame
 TOPIC_END = b"\0"  #: no branch's name has it, so none is the beginning of another's topic
