@@ -233,7 +233,7 @@ def test_a_flood_of_subscriptions_fills_nobodys_memory(own_fed: Cluster) -> None
         payer.wait(10)
         before = memories(bank)
         for wave in range(4):
-            with Insider(bank, "out", "stand-in") as insider:
+            with Insider(bank, "out", "stand-in", hold=0) as insider:
                 for n in range(30_000):
                     insider.socket.subscribe(f"{wave} {n} ".ljust(400, "x"))
                 assert insider.gets_in()

@@ -6,7 +6,7 @@ It is best effort: what a slow reader does not take is lost, whoever was away ha
 (a replica asks its branch for what it lacks, and whether what it heard is true). Each end here has the same methods.
 
 The middle is no XSUB and XPUB: those would pass each subscription on to every branch, and whoever has a replica's key could
-fill the memory of all of them with topics.
+make work for all of them with topics.
 """
 
 from __future__ import annotations
