@@ -11,6 +11,7 @@ make work for all of them with topics.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -291,6 +292,8 @@ class FeedProxy:
         make a thousand connections. So it ends, and all that waits with it, when the process has grown by too much.
         """
         if self._control is not None:
+            if self._least_bytes == sys.maxsize:  # what the one before held is free by now: else it would count as ours
+                give_back_memory()
             now_bytes = memory_bytes()
             self._least_bytes = min(self._least_bytes, now_bytes)
             if now_bytes - self._least_bytes > MAX_GROWTH_BYTES:
@@ -333,6 +336,13 @@ def memory_bytes() -> int:
     with suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def give_back_memory() -> None:
+    """What is free within this process goes back to the system, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _pass_on(feed_in: Socket, feed_out: Socket, control: Socket) -> None:
