@@ -33,6 +33,7 @@ from zbank.apps.cli.bench_books import open_accounts
 from zbank.apps.cli.bench_load import make_routes, run_load
 from zbank.errors import ZbankError
 from zbank.protocol.messages import ReplicaInfo
+from zbank.transport.engine import FOLLOWED_US
 
 REPLICAS = ("Mumbai-r1", "Mumbai-r2")
 NEWCOMER = "Mumbai-r3"
@@ -141,9 +142,12 @@ class Fed:
         assert done == sum(record.outcomes.values()), record.outcomes
         return Run(len(record.latencies_s) / seconds, used_s / done * 1e6, replicas_s / done * 1e6, lags)
 
-    def paced(self, seconds: float) -> float:
-        """Local transfers at a rate that leaves the cores time to spare; the branch's processor time for each, in µs."""
+    def paced(self, seconds: float) -> tuple[float, float]:
+        """Local transfers at a rate that leaves the cores time to spare; the branch's processor time for each, in µs, and the
+        share of a core that the replicas take."""
         branch, routes = self.bank.processes["Mumbai"].pid, self.routes["local"]
+        others = [process.pid for process in self.replicas.values()]
+        others_s = sum(map(cpu_s, others))
         before_s, due_s, sent = cpu_s(branch), time.monotonic(), 0
         futures = []
         end_s = due_s + seconds
@@ -156,7 +160,7 @@ class Fed:
         assert {future.result().status for future in futures} == {"committed"}
         used_s = cpu_s(branch) - before_s
         self.wait_level()
-        return used_s / sent * 1e6
+        return used_s / sent * 1e6, (sum(map(cpu_s, others)) - others_s) / seconds
 
     def signal(self, number: signal.Signals) -> None:
         """To all replicas."""
@@ -175,9 +179,8 @@ class Fed:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, with all its threads."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a process has used, with all its threads, to the microsecond."""
+    return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def cost(alone: Fed, fed: Fed, runs: int, seconds: float, *, nice: int) -> None:
@@ -207,21 +210,41 @@ def cost(alone: Fed, fed: Fed, runs: int, seconds: float, *, nice: int) -> None:
         print(f"{p50:>7.0f} ms{p99:>5.0f} ms{most:>5.0f} ms", flush=True)
 
 
-def own_cost(alone: Fed, fed: Fed, runs: int, seconds: float) -> None:
-    """At the same rate with and without, where nobody waits for a core: what is more then is the branch's own."""
-    without: list[float] = []
-    by_two: list[float] = []
+@contextmanager
+def burning(share: float) -> Iterator[None]:
+    """A process that computes, for this share of a core's time."""
+    works = f"end = time.thread_time() + {0.01 * share}\n while time.thread_time() < end: sum(range(500))"
+    command = f"import time\nwhile 1:\n {works}\n time.sleep({0.01 * (1 - share)})"
+    with subprocess.Popen([sys.executable, "-c", command]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def own_cost(fed: Fed, runs: int, seconds: float) -> None:
+    """At the same rate with and without, where nobody waits for a core; without also beside a process that computes as much
+    as both replicas do, for nothing. One bank: it publishes nothing when its replicas have stood still for a while."""
+    found: dict[str, list[float]] = {"without": [], "beside as much other work": [], "with 2": []}
+    fed.paced(seconds)
     for _ in range(runs):
+        by_two, share = fed.paced(seconds)
+        found["with 2"].append(by_two)
         fed.signal(signal.SIGSTOP)
-        without.append(alone.paced(seconds))
+        stopped, fed.replicas = fed.replicas, {}
+        time.sleep(FOLLOWED_US / 1e6)
+        found["without"].append(fed.paced(seconds)[0])
+        with burning(share):
+            found["beside as much other work"].append(fed.paced(seconds)[0])
+        fed.replicas = stopped
         fed.signal(signal.SIGCONT)
         fed.wait_level()
         time.sleep(0.5)
-        by_two.append(fed.paced(seconds))
-    a, b = statistics.median(without), statistics.median(by_two)
-    print(f"\nlocal, {PACED_PER_S:,}/s, load average {os.getloadavg()[0]:.1f}: branch CPU without replicas {a:.1f} µs", end="")
-    print(f" ({min(without):.1f} to {max(without):.1f}), with 2 {b:.1f} µs ({min(by_two):.1f} to {max(by_two):.1f})", end="")
-    print(f", {b / a - 1:+.0%}", flush=True)
+    print(f"\nbranch CPU, local, {PACED_PER_S:,}/s, load average {os.getloadavg()[0]:.1f}")
+    base = statistics.median(found["without"])
+    for what, each in found.items():
+        middle = statistics.median(each)
+        print(f"{what:27}{middle:>6.1f} µs ({min(each):.1f} to {max(each):.1f}) {middle / base - 1:>+6.0%}", flush=True)
 
 
 def catching_up(fed: Fed, rows: int) -> None:
@@ -264,7 +287,7 @@ def main() -> None:
             banks.append(Fed(Path(name) / folder, replicas, secure=not options.no_keys))
             stack.callback(banks[-1].close)
         alone, fed = banks
-        own_cost(alone, fed, options.runs, options.seconds)
+        own_cost(fed, options.runs, options.seconds)
         for nice in options.nice:
             cost(alone, fed, options.runs, options.seconds, nice=nice)
         if options.rows:

@@ -53,9 +53,11 @@ class Insider:
         kind: int = 0,
         *,
         is_deaf: bool = False,
+        hold: int = 64,
         endpoint: str = "",
     ) -> None:
-        """Keys as in `Intruder`. `is_deaf`: takes hardly anything in. `endpoint`: another way there."""
+        """Keys as in `Intruder`. `is_deaf`: takes hardly anything in. `hold`: frames that wait to be sent (0 = any number).
+        `endpoint`: another way there."""
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         if isinstance(key, str):
             assert cluster.keys is not None
@@ -66,6 +68,7 @@ class Insider:
         endpoint = endpoint or feed_endpoint(cluster, end)
         self.socket = _unconnected(self.context, endpoint, key, server or "", kind or (zmq.PUB if end == "in" else zmq.SUB))
         self.events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.socket.sndhwm = hold
         if is_deaf:
             self.socket.rcvhwm, self.socket.rcvbuf = 1, 4_096
         self.socket.connect(endpoint)

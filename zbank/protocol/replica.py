@@ -48,7 +48,7 @@ from zbank.protocol.messages import (
 from zbank.protocol.records import Record
 
 ASK_EVERY_US = 100_000  #: the branch, where it stands: a lost tail of the feed leaves no gap
-CONFIRM_EVERY_US = 30_000  #: while rows are heard
+CONFIRM_EVERY_US = 50_000  #: while rows are heard
 ANSWER_LIMIT_US = 1_000_000  #: then it is asked again
 TELL_EVERY_US = 1_000_000  #: the coordinator, where this replica stands
 MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for in time

@@ -6,11 +6,12 @@ It is best effort: what a slow reader does not take is lost, whoever was away ha
 (a replica asks its branch for what it lacks, and whether what it heard is true). Each end here has the same methods.
 
 The middle is no XSUB and XPUB: those would pass each subscription on to every branch, and whoever has a replica's key could
-fill the memory of all of them with topics.
+make work for all of them with topics.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -35,7 +36,7 @@ from zbank.transport.sockets import Context, Dialer, Socket, make_feed_in, make_
 DRAIN_FRAMES = 64  #: looked at before the others have their turn, whatever they are,
 DRAIN_BYTES = 2 << 20  #: or so many bytes of them
 MAX_GROWTH_BYTES = 256 << 20  #: so much may the coordinator's process grow while the feed runs: then it begins anew
-GATHER_MS = 10  #: between two frames of a branch
+GATHER_MS = 20  #: between two frames of a branch
 IDLE_MS = 1_000
 FRAME_BYTES = 256 * 1024  #: of rows in one frame
 TOPIC_END = b"\0"  #: no branch's name has it, so none is the beginning of another's topic
@@ -291,6 +292,8 @@ class FeedProxy:
         make a thousand connections. So it ends, and all that waits with it, when the process has grown by too much.
         """
         if self._control is not None:
+            if self._least_bytes == sys.maxsize:  # what the one before held is free by now: else it would count as ours
+                give_back_memory()
             now_bytes = memory_bytes()
             self._least_bytes = min(self._least_bytes, now_bytes)
             if now_bytes - self._least_bytes > MAX_GROWTH_BYTES:
@@ -333,6 +336,13 @@ def memory_bytes() -> int:
     with suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def give_back_memory() -> None:
+    """What is free within this process goes back to the system, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _pass_on(feed_in: Socket, feed_out: Socket, control: Socket) -> None:
