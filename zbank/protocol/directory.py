@@ -46,6 +46,7 @@ class Directory:
         self._configured = frozenset(configured)
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
+        self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
@@ -54,6 +55,7 @@ class Directory:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
         self._replicas = before._replicas
+        self._promoted = before._promoted
         self.up = before.up
         self.behind = before.behind
 
@@ -121,7 +123,7 @@ class Directory:
         joined = self._state.branches.get(info.of)
         promotion = self._state.promotions.get(info.of)
         if promotion is not None and joined is not None and joined.instance == info.instance:
-            self._replicas.pop(info.name, None)
+            self._promoted[info.of], _ = self._replicas.pop(info.name, (info, 0))
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
             self._replicas[info.name] = (info, now.mono_us)
@@ -137,11 +139,13 @@ class Directory:
         joined = self._state.branches.get(message.branch)
         if joined is None:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.branch}; known are {self._known()}")
+        if joined.instance == message.instance:
+            done = self._already(message)
+            if done is not None:
+                return Promoting(done)
         if info is None or info.of != message.branch or info.instance != message.instance:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
-        if joined.instance == info.instance:
-            return Promoting(info)
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -152,6 +156,18 @@ class Directory:
             return Fault(code="branch_up", detail=detail)
         epoch = max(self._epochs.pop(message.branch, 0), info.epoch) + 1
         return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch)
+
+    def _already(self, message: Promote) -> ReplicaInfo | None:
+        """The replica that this very promotion has made the branch: it is no replica any more once it was told so."""
+        done = self._state.promotions.get(message.branch)
+        if done is None or done.replica != message.replica or done.instance != message.instance:
+            return None
+        info = self._promoted.get(message.branch)
+        if info is None and message.replica in self._replicas:
+            info = self.info_of(message.replica)
+        if info is not None and info.instance == message.instance:
+            return info
+        return ReplicaInfo(done.replica, done.name, done.endpoint, done.instance, done.epoch, 0, 0, messages.NEVER_US)
 
     def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""
