@@ -7,19 +7,29 @@ of the page and another try after a lost answer all come to the same.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import streamlit as st
 
 from zbank.apps.dashboard import session
 from zbank.apps.dashboard.replicas import Cost, cost
-from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
+from zbank.apps.dashboard.rest import AnswerLost, BridgeDown, Json, Refused
 from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import plain, sentence
 
 CHOSEN = "promote-chosen"  #: in the page's state, from the click until the dialog is there
-UNDER_WAY = "promote-under-way"  #: by branch: (replica, when it was recorded)
+UNDER_WAY = "promote-under-way"  #: by branch: the Promoted
 SLOW_S = 30.0  #: a takeover takes a second or two
 TOLD_S = 60.0  #: so long a success is shown
+
+
+@dataclass
+class Promoted:
+    """A promotion of this page's."""
+
+    name: str
+    since_s: float  #: when it was recorded
+    was_up: bool = False  #: the branch was seen to answer since
 
 
 def offer(replica: Json, replicas: list[Json]) -> None:
@@ -71,7 +81,7 @@ def _dialog(replica: Json, at: Cost) -> None:
     try:
         body = {"branch": branch, "instance": replica["instance"], "confirm": typed}
         session.rest().do("POST", "v1", "replicas", name, "promotion", body=body)
-    except AnswerLost as lost:
+    except (AnswerLost, BridgeDown) as lost:
         st.warning(
             plain(f"It is not known whether {name} is promoted. {sentence(lost.text)} Click again: it is done once."),
             icon=":material/help:",
@@ -79,24 +89,25 @@ def _dialog(replica: Json, at: Cost) -> None:
     except Refused as refused:
         st.error(plain(f"Nothing was done. {sentence(refused.text)}."), icon=":material/block:")
     else:
-        _under_way()[branch] = (name, time.monotonic())
+        _under_way()[branch] = Promoted(name, time.monotonic())
         st.rerun()
 
 
-def _under_way() -> dict[str, tuple[str, float]]:
-    found: dict[str, tuple[str, float]] = st.session_state.setdefault(UNDER_WAY, {})
+def _under_way() -> dict[str, Promoted]:
+    found: dict[str, Promoted] = st.session_state.setdefault(UNDER_WAY, {})
     return found
 
 
 def progress(now: Look) -> None:
     """What became of the promotions of this page: taking over, until the branch is up again."""
     up = {actor["name"] for actor in now.branches if actor["up"]}
-    for branch, (name, since_s) in list(_under_way().items()):
-        took_s = time.monotonic() - since_s
-        if branch in up:
+    for branch, promoted in list(_under_way().items()):
+        name, took_s = promoted.name, time.monotonic() - promoted.since_s
+        if promoted.was_up and (took_s > TOLD_S or branch not in up):  # told; what comes now is another story
+            del _under_way()[branch]
+        elif branch in up:
+            promoted.was_up = True
             st.success(plain(f"{branch} is up again: {name} serves it."), icon=":material/check_circle:")
-            if took_s > TOLD_S:
-                del _under_way()[branch]
         elif took_s <= SLOW_S:
             st.info(
                 plain(f"{name} takes over as {branch}: it asks first what was decided, and posts that."),
