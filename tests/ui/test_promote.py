@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.acceptance.cluster import Cluster, running, wait_until
@@ -16,9 +17,11 @@ from tests.acceptance.rest import Rest
 from tests.acceptance.test_failover import check_books, wait_down, wait_serves
 from tests.acceptance.test_replica import REPLICA, start_replica
 from tests.ui.browser import Dashboard, Reader
+from tests.ui.test_pages import page, read
+from zbank.apps import keymaking
 from zbank.protocol.directory import REPLICA_SILENT_US
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]  # what Streamlit's own parts warn of
 
 SILENT_MS = REPLICA_SILENT_US / 1000 + 1_500
 HEARD_MS = 2_500  #: a replica tells where it stands once a second
@@ -122,3 +125,28 @@ def test_a_lost_branch_is_replaced_by_clicking_and_typing(
     assert boss.elsewhere == till.elsewhere == []
     boss.page.close()
     till.page.close()
+
+
+def test_where_the_bank_has_keys_the_command_is_told_in_place_of_the_button(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(tmp_path, secure=True)
+    assert cluster.keys is not None
+    keymaking.add(cluster.keys, REPLICA, "replica", ())
+    try:
+        cluster.start_all()
+        start_replica(cluster)
+        bridge = Rest(cluster)
+        st.cache_resource.clear()
+        monkeypatch.setenv("ZBANK_REST_URL", f"http://127.0.0.1:{bridge.port}")
+        assert "Promote" not in read(page("operations"))
+        cluster.kill("Mumbai")
+        with cluster.client() as client:
+            wait_down(client)
+        told = page("operations")
+        assert f"`zbank promote Mumbai --replica {REPLICA}`, by an operator's own key" in read(told)
+        assert [button.label for button in told.button if "Promote" in button.label] == []
+        bridge.close()
+    finally:
+        st.cache_resource.clear()
+        cluster.close()
