@@ -19,6 +19,8 @@ MOVEMENT = {"account": "Mumbai/1001", "amount": "1"}
 TRANSFER = {"from": "Mumbai/1001", "to": "Delhi/1002", "amount": "1"}
 SIMPLE = {"src_branch": "Mumbai", "src_account_no": 1001, "dest_branch": "Delhi", "dest_account_no": 1002, "amount": "1"}
 
+PROMOTION = {"branch": "Mumbai", "instance": "01a206e4-6535-7290-a6cf-c388bb3b8b1c", "confirm": "promote Mumbai"}
+
 
 class Staff:
     """A bridge that demands tokens, and one of each role."""
@@ -72,6 +74,8 @@ WHO_MAY: list[tuple[str, str, Any, tuple[int, int, int, int]]] = [
     ("GET", UNKNOWN, None, (404, 404, 404, 404)),
     ("GET", "/v1/in-doubt", None, (403, 200, 200, 200)),
     ("POST", "/v1/in-doubt/coordinator-9-9/inquire", None, (403, 403, 403, 404)),
+    ("GET", "/v1/replicas", None, (200, 200, 200, 200)),
+    ("POST", "/v1/replicas/none/promotion", PROMOTION, (403, 403, 403, 404)),
     ("GET", "/v1/accounts?search=demo", None, (200, 200, 200, 200)),
     ("GET", "/v1/me", None, (200, 200, 200, 200)),
     ("GET", "/v1/figures", None, (403, 200, 200, 200)),

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
-from zbank.apps.dashboard.replicas import standing
+from zbank.apps.cli.promote import _what_it_costs
+from zbank.apps.dashboard.replicas import cost, standing
+from zbank.protocol.messages import ReplicaInfo
+
+INFO = ReplicaInfo("Mumbai-replica-1", "Mumbai", "tcp://127.0.0.1:9200", bytes(16), 3, 8712, 0, 4_230_000)
 
 
 def replica(lag_s: float | None, behind: int = 0) -> dict[str, Any]:
     """As the bridge tells it."""
     told = {"name": "Mumbai-replica-1", "branch": "Mumbai", "endpoint": "tcp://127.0.0.1:9200", "epoch": 3}
+    told |= {"instance": "01a206e4-6535-7290-a6cf-c388bb3b8b1c", "can_lead": True}
     return told | {"position": 8712, "behind": behind, "lag_s": lag_s}
 
 
@@ -41,3 +46,21 @@ def test_a_silent_one_says_who_may_be_down() -> None:
     assert standing(replica(25), branch_is_up=False).note == (
         "Mumbai-replica-1 shows Mumbai as it was 25 s ago: Mumbai does not answer. It catches up by itself."
     )
+
+
+def test_what_a_promotion_costs_is_what_the_command_says() -> None:
+    told = cost(replica(4.23), [replica(4.23)])
+    assert told.stands == "Mumbai-replica-1 stands at row 8,712: it had all that its branch had 4.2 s ago."
+    assert told.better == ""
+    said = " ".join(_what_it_costs(None, INFO, [INFO])).replace("`", "")
+    did, _, also = told.lost.partition(", also ")
+    for part in (did.removeprefix("w"), also, told.kept.partition(": ")[2], told.before):
+        assert part.rstrip(".") in said, part
+
+
+def test_another_replica_that_has_more_is_named() -> None:
+    more = replica(9) | {"name": "Mumbai-replica-2", "position": 9000}
+    elsewhere = replica(9) | {"name": "Delhi-replica-1", "branch": "Delhi", "position": 9000}
+    told = cost(replica(None, 1), [replica(None, 1), more, elsewhere])
+    assert told.better == "Mumbai-replica-2 has more: better take that one."
+    assert told.stands.endswith("it was never seen to have all that its branch had. It is known to lack 1 row.")

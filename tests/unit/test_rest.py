@@ -174,7 +174,7 @@ def test_roles() -> None:
 
 
 #: what these do is done once by its nature
-WITHOUT_KEY = ("/cancel", "/inquire", "/play", "/play/next", "/play/end")
+WITHOUT_KEY = ("/cancel", "/inquire", "/promotion", "/play", "/play/next", "/play/end")
 
 
 def test_the_document_has_every_endpoint_with_all_its_answers() -> None:

@@ -50,6 +50,7 @@ class Directory:
         self._configured = frozenset(configured)
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
+        self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
         self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
@@ -60,6 +61,7 @@ class Directory:
         self._epochs = before._epochs
         self._replicas = before._replicas
         self.begun_us = before.begun_us
+        self._promoted = before._promoted
         self.up = before.up
         self.behind = before.behind
 
@@ -146,7 +148,7 @@ class Directory:
         promotion = self._state.promotions.get(info.of)
         # Not a replica of another name: that began with a copy of the promoted one's file.
         if promotion and joined and (info.name, info.instance) == (promotion.replica, joined.instance):
-            self._replicas.pop(info.name, None)
+            self._promoted[info.of], _ = self._replicas.pop(info.name, (info, 0))
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
             self._replicas[info.name] = (info, now.mono_us)
@@ -165,13 +167,15 @@ class Directory:
         joined = self._state.branches.get(message.branch)
         if joined is None:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.branch}; known are {self._known()}")
+        if joined.instance == message.instance:
+            done = self._already(message)
+            if done is not None:
+                return Promoting(done)
         if info is None or info.of != message.branch or info.instance != message.instance:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
         before = self._state.promotions.get(message.branch)
         if joined.instance == info.instance:
-            if before is not None and before.replica == info.name:
-                return Promoting(info)
             detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
             return Fault(code="foreign_store", detail=detail)
         forks = () if before is None else before.forks
@@ -193,6 +197,18 @@ class Directory:
         epoch = max(self._epochs.get(message.branch, 0), *others) + 1
         forks = (*forks, Fork(epoch, info.seq))
         return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
+
+    def _already(self, message: Promote) -> ReplicaInfo | None:
+        """The replica that this very promotion has made the branch: it is no replica any more once it was told so."""
+        done = self._state.promotions.get(message.branch)
+        if done is None or done.replica != message.replica or done.instance != message.instance:
+            return None
+        info = self._promoted.get(message.branch)
+        if info is None and message.replica in self._replicas:
+            info = self.info_of(message.replica)
+        if info is not None and info.instance == message.instance:
+            return info
+        return ReplicaInfo(done.replica, done.name, done.endpoint, done.instance, done.epoch, 0, 0, messages.NEVER_US)
 
     def answer(self, now: Now) -> messages.Directory:
         """The directory as clients get it."""

@@ -74,6 +74,7 @@ class Promote(Message, frozen=True, tag="promote"):
     branch: BranchName
     replica: Name
     instance: Id  #: of the replica's store, as the operator saw it
+    caller: Name = ""  #: as in Transfer
 
 
 class Promoting(Message, frozen=True, tag="promoting"):

@@ -235,7 +235,7 @@ class Client(MoneyClient, WatchClient, TokenClient, MemberClient):
 
         Raises RemoteFault (`branch_up`, `replica_not_found`, `cannot_lead`); NoAnswer: ask again, it is safe.
         """
-        message = Promote(check_branch_name(branch), replica.name, replica.instance)
+        message = Promote(check_branch_name(branch), replica.name, replica.instance, self._asker.caller)
         request: AccountWrite[Promoting] = AccountWrite(
             THE_COORDINATOR,
             message,

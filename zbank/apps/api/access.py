@@ -17,9 +17,10 @@ CASH = "cash"  # deposits and withdrawals
 KEEP = "keep"  # open and change accounts
 WATCH = "watch"  # metrics
 INQUIRE = "inquire"  # make a branch ask about what it is in doubt of
+PROMOTE = "promote"  # let a replica take its branch's place, where the bridge itself may ask for that
 DRILL = "drill"  # play a drill, where the bank was started for it
 
-ALL = frozenset({SEE, SEE_BANK, PAY, CASH, KEEP, WATCH, INQUIRE, DRILL})
+ALL = frozenset({SEE, SEE_BANK, PAY, CASH, KEEP, WATCH, INQUIRE, PROMOTE, DRILL})
 
 MAY: dict[str, frozenset[str]] = {
     CUSTOMER: frozenset({SEE, PAY}),

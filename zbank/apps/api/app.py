@@ -18,7 +18,7 @@ from zbank.apps.api.endpoint import REQUIRED, Ask, Endpoint, Reply, Routes, enco
 from zbank.apps.api.openapi import PATH_PARTS, PROBLEM_JSON, document
 from zbank.apps.api.problems import INTERNAL, MALFORMED, NOT_FOUND, STATUSES, Problem, problem_of
 from zbank.apps.api.reading import read_body, read_key, read_query
-from zbank.apps.api.views import accounts, bulk, cluster, docs, drills, events, service, simple, transfers
+from zbank.apps.api.views import accounts, bulk, cluster, docs, drills, events, replicas, service, simple, transfers
 from zbank.errors import ZbankError
 from zbank.ids import format_id, new_id
 
@@ -28,6 +28,7 @@ ALL_ROUTES: tuple[Routes, ...] = (
     bulk.routes,
     accounts.routes,
     cluster.routes,
+    replicas.routes,
     events.routes,
     drills.routes,
     service.routes,

@@ -14,7 +14,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from zbank import Client
-from zbank.apps.api.access import ANYBODY, Principal
+from zbank.apps.api.access import ANYBODY, DRILL, PROMOTE, Principal
 from zbank.apps.api.feed import EventFeed
 from zbank.apps.api.metrics import Metrics
 from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem
@@ -72,6 +72,10 @@ class Bridge:
         self.feed = EventFeed(bank)
         self.streams = threading.BoundedSemaphore(settings.max_streams)
         self.stage = _stage_of(settings)  #: where drills are played; None = they are not
+        #: acts that nobody can do here, whatever the role; by its key the bridge is no operator (zbank.transport.access)
+        self.out_of_reach = frozenset(
+            ({DRILL} if self.stage is None else set()) | (set() if bank.key is None else {PROMOTE})
+        )
         self.stopping = threading.Event()  #: event streams end when it is set
         self._readiness: dict[str, str] | None = None  #: as told last
         self._asking = threading.Lock()

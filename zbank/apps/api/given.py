@@ -20,6 +20,7 @@ NUMBER_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NUMBER_CHARS - 1}}}$"
 ACCOUNT_PATTERN = rf"{BRANCH_PATTERN[:-1]}/{NUMBER_PATTERN[1:]}"
 KEY_PATTERN = rf"^[!-~]{{1,{MAX_KEY_CHARS}}}$"  #: of an Idempotency-Key
 TXN_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}-[0-9]{1,18}-[0-9]{1,18}$"
+REPLICA_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DRILL_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
@@ -249,6 +250,30 @@ class PlayGiven(Given):
     model_config = ConfigDict(json_schema_extra={"examples": [{"step": True}]})
 
     step: bool = Field(default=False, description="Wait before each step until it is asked for.")
+
+
+class PromotionGiven(Given):
+    """Which replica's data takes the place of which branch, and the words that say that this is meant."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"branch": "Mumbai", "instance": "01a206e4-6535-7290-a6cf-c388bb3b8b1c", "confirm": "promote Mumbai"}
+            ]
+        }
+    )
+
+    branch: Branch
+    instance: Annotated[
+        str,
+        StringConstraints(strict=True, pattern=ID_PATTERN),
+        Field(description="Of the replica, as `GET /v1/replicas` tells it."),
+    ]
+    confirm: Annotated[
+        str,
+        StringConstraints(strict=True, max_length=100),
+        Field(description="The words `promote` and the branch's name."),
+    ]
 
 
 class BulkGiven(Given):

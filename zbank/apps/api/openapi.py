@@ -17,6 +17,7 @@ from zbank.apps.api.given import (
     ID_PATTERN,
     KEY_PATTERN,
     NUMBER_PATTERN,
+    REPLICA_PATTERN,
     TXN_PATTERN,
     BulkGiven,
 )
@@ -31,6 +32,7 @@ PROBLEM_JSON = "application/problem+json"
 PATH_PARTS = {
     "branch": (BRANCH_PATTERN, "A branch.", "Mumbai"),
     "number": (NUMBER_PATTERN, "An account's number within its branch.", "1001"),
+    "replica": (REPLICA_PATTERN, "A replica.", "Mumbai-replica"),
     "drill": (DRILL_PATTERN, "A drill.", "all-goes-well"),
     "txn": (TXN_PATTERN, "A two-phase commit.", "coordinator-2-17"),
     "id": (ID_PATTERN, "The id of a transfer.", "01a206e4-6535-7290-a6cf-c388bb3b8b1c"),

@@ -156,6 +156,8 @@ _REPLICA = {
     "name": "Mumbai-replica",
     "branch": "Mumbai",
     "endpoint": "tcp://127.0.0.1:9200",
+    "instance": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
+    "can_lead": True,
     "epoch": 3,
     "position": 8712,
     "behind": 0,
@@ -171,6 +173,8 @@ class ReplicaShown(Shown):
     name: str
     branch: str
     endpoint: str
+    instance: IdText = Field(description="Names its data: what is promoted is this and no other.")
+    can_lead: bool = Field(description="It can take its branch's place: where the bank has keys, it has the branch's.")
     epoch: int = Field(description="Of its last row.")
     position: int = Field(description="Its last row.")
     behind: int = Field(description="Rows that its branch was known to have more.")

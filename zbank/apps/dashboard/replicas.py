@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zbank.apps.dashboard.rest import Json
-from zbank.apps.dashboard.texts import age
+from zbank.apps.dashboard.texts import age, count
 
 LEVEL_S = 3.0  #: a replica tells where it stands once a second: every good one seems to lag by about that
 SILENT_S = 10.0  #: as in a replica's own alarm
@@ -41,3 +41,36 @@ def standing(replica: Json, branch_is_up: bool) -> Standing:
     else:
         note = f"{name} shows {branch} as it was {age(lag_s)} ago: {branch} does not answer. It catches up by itself."
     return Standing("bad", "silent", f"{age(lag_s)} ago", "–", note)
+
+
+class Cost(NamedTuple):
+    """What it costs that a replica takes the place of its branch. What `zbank promote` says, too."""
+
+    stands: str
+    better: str  #: which others have more; "" = none
+    lost: str
+    kept: str
+    before: str  #: what to see to before
+
+
+def cost(replica: Json, replicas: list[Json]) -> Cost:
+    """Of promoting this one of all replicas."""
+    name, branch, lag_s = replica["name"], replica["branch"], replica["lag_s"]
+    if lag_s is None:
+        when = "it was never seen to have all that its branch had"
+    else:
+        when = f"it had all that its branch had {f'{lag_s:.1f} s' if lag_s < 60 else age(lag_s)} ago"
+    stands = f"{name} stands at row {replica['position']:,}: {when}."
+    if replica["behind"]:
+        stands += f" It is known to lack {count(replica['behind'], 'row')}."
+    further = [one["name"] for one in replicas if one["branch"] == branch and one["position"] > replica["position"]]
+    return Cost(
+        stands,
+        f"{', '.join(further)} has more: better take that one." if further else "",
+        f"whatever {branch} did after that, also what customers were told: payments within {branch}, deposits, withdrawals, "
+        "new accounts.",
+        "payments between branches: the coordinator has them, and they are posted again; what an account cannot bear then "
+        "goes to suspense, with an alarm.",
+        f"The old process of {branch} must be stopped and must not come back by itself on a machine that the coordinator "
+        "cannot reach: there it would go on with payments of its own.",
+    )

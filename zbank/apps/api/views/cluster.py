@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zbank import __version__
-from zbank.apps.api.access import DRILL, INQUIRE, MAY, SEE, SEE_BANK
+from zbank.apps.api.access import INQUIRE, MAY, SEE, SEE_BANK
 from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
 from zbank.apps.api.problems import Problem
 from zbank.apps.api.shown_watch import (
@@ -16,11 +16,10 @@ from zbank.apps.api.shown_watch import (
     FiguresShown,
     InDoubtsShown,
     InquiredShown,
-    ReplicasShown,
 )
 from zbank.clock import format_time
 from zbank.ids import format_id
-from zbank.protocol.messages import BRANCH, NEVER_US, BranchInfo, FiguresInfo, ReplicaInfo, StatusInfo
+from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
 
 routes = Routes("cluster")
@@ -59,7 +58,7 @@ def show_caller(ask: Ask) -> Reply:
             "holder": principal.caller,
             "role": principal.role,
             "accounts": sorted(principal.accounts),
-            "may": sorted(MAY[principal.role] - ({DRILL} if ask.bridge.stage is None else set())),
+            "may": sorted(MAY[principal.role] - ask.bridge.out_of_reach),
             "tokens_demanded": not ask.bridge.tokens.is_open,
         }
     )
@@ -88,12 +87,6 @@ def show_branch(ask: Ask, branch: str) -> Reply:
     if found is None:
         raise Problem("branch_not_found", f"there is no branch {branch}", status=404)
     return Reply(_branch_json(found))
-
-
-@routes.add("GET", "/v1/replicas", act=SEE, answers=[Answer(200, "All replicas, by name.", ReplicasShown)])
-def list_replicas(ask: Ask) -> Reply:
-    """The replicas, as they last told the coordinator: what they have, and how far behind they were."""
-    return Reply({"replicas": [_replica_json(info) for info in ask.bank.replicas()]})
 
 
 @routes.add(
@@ -131,12 +124,6 @@ def _branches(ask: Ask) -> list[BranchInfo]:
 
 def _branch_json(info: BranchInfo) -> dict[str, Any]:
     return {"name": info.name, "currency": info.currency, "endpoint": info.endpoint, "up": info.up}
-
-
-def _replica_json(info: ReplicaInfo) -> dict[str, Any]:
-    lag_s = None if info.lag_us >= NEVER_US else info.lag_us / 1e6
-    at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_s}
-    return {"name": info.name, "branch": info.of, "endpoint": info.endpoint} | at
 
 
 def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> dict[str, Any]:

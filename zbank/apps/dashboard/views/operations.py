@@ -8,7 +8,7 @@ from zbank.apps.dashboard import look, session
 from zbank.apps.dashboard.rest import AnswerLost, Json, Refused
 from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import actor_name, age, count, milliseconds, plain, size
-from zbank.apps.dashboard.views import replicas, site
+from zbank.apps.dashboard.views import promotion, replicas, site
 
 REFRESH_S = 1.0
 SHOWN = 10  #: in doubt, the oldest
@@ -17,6 +17,7 @@ SHOWN = 10  #: in doubt, the oldest
 def page() -> None:
     """The page."""
     look.title("Operations")
+    promotion.run()
     live()
     with look.card("links"):
         look.heading("Elsewhere")

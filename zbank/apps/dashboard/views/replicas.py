@@ -9,6 +9,7 @@ from zbank.apps.dashboard.replicas import Standing, standing
 from zbank.apps.dashboard.rest import Json
 from zbank.apps.dashboard.session import Look
 from zbank.apps.dashboard.texts import plain
+from zbank.apps.dashboard.views import promotion
 
 HEADINGS = ("Replica", "State", "Branch", "Shows all until", "Rows behind", "Position", "Address")
 
@@ -19,6 +20,7 @@ def card(now: Look) -> None:
     if now.coordinator is None:
         look.empty("Not known now.", "The coordinator knows the replicas, and it does not answer.")
         return
+    promotion.progress(now)
     with session.guarded():
         found = session.rest().get("v1", "replicas")["replicas"]
         if not found:
@@ -27,10 +29,10 @@ def card(now: Look) -> None:
             look.empty("There are no replicas.", f"A replica is a copy of a branch to read at. {how}")
             return
         up = {actor["name"] for actor in now.branches if actor["up"]}
-        _replicas([(replica, standing(replica, replica["branch"] in up)) for replica in found])
+        _replicas([(replica, standing(replica, replica["branch"] in up)) for replica in found], up)
 
 
-def _replicas(found: list[tuple[Json, Standing]]) -> None:
+def _replicas(found: list[tuple[Json, Standing]], up: set[str]) -> None:
     rows = [
         (
             replica["name"],
@@ -45,14 +47,11 @@ def _replicas(found: list[tuple[Json, Standing]]) -> None:
     ]
     look.table(HEADINGS, rows, right=(3, 4, 5))
     for replica, at in found:
-        _one(replica, at)
+        if at.note:
+            st.warning(plain(at.note), icon=":material/content_copy:")
+        if replica["branch"] not in up:
+            promotion.offer(replica, [one for one, _ in found])
     st.caption(
         "Shows all until: its lag; who reads at this replica sees everything that its branch had then. Rows behind: what its "
         "branch was known to have more. Position: its last row of its branch's journal."
     )
-
-
-def _one(_replica: Json, at: Standing) -> None:
-    """What there is to say of one replica. What can be done with it belongs here, too."""
-    if at.note:
-        st.warning(plain(at.note), icon=":material/content_copy:")

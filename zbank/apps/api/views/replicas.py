@@ -1,0 +1,62 @@
+"""The replicas, and how one of them takes the place of its branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zbank.apps.api.access import PROMOTE, SEE
+from zbank.apps.api.endpoint import Answer, Ask, Reply, Routes
+from zbank.apps.api.given import PromotionGiven
+from zbank.apps.api.problems import FORBIDDEN, Problem
+from zbank.apps.api.shown_watch import ReplicaShown, ReplicasShown
+from zbank.ids import format_id, parse_id
+from zbank.protocol.messages import NEVER_US, ReplicaInfo
+
+routes = Routes("cluster")
+
+
+@routes.add("GET", "/v1/replicas", act=SEE, answers=[Answer(200, "All replicas, by name.", ReplicasShown)])
+def list_replicas(ask: Ask) -> Reply:
+    """The replicas, as they last told the coordinator: what they have, and how far behind they were."""
+    return Reply({"replicas": [_replica_json(info) for info in ask.bank.replicas()]})
+
+
+@routes.add(
+    "POST",
+    "/v1/replicas/<replica>/promotion",
+    act=PROMOTE,
+    body=PromotionGiven,
+    answers=[Answer(200, "It is recorded: this replica, as it was seen last, takes over now.", ReplicaShown)],
+    problems=["invalid_request", "replica_not_found", "branch_not_found", "branch_up", "cannot_lead", "out_of_office"],
+)
+def promote_replica(ask: Ask, replica: str) -> Reply:
+    """Let a replica take the place of its branch, which is lost. For good: what the branch did after its last row is void.
+
+    What is lost: payments within the branch, deposits, withdrawals and new accounts after the replica's `position`, also
+    those that customers were told of. Payments between branches are not lost. The branch's old process must be stopped, and
+    must not come back by itself on a machine that the coordinator cannot reach: there it would go on with payments of its
+    own.
+
+    `confirm` has to be the words `promote` and the branch's name; `instance` is what `GET /v1/replicas` told of the
+    replica, so that nothing else is promoted than what was seen. Asking again with the same `instance` is safe: it is
+    done once, and answered alike. The branch is `up` again (`GET /v1/branches`) within seconds.
+
+    Where the bank has keys, only an operator's own key promotes (`zbank promote`), and the bridge is refused: `forbidden`.
+    """
+    given: PromotionGiven = ask.body
+    words = f"promote {given.branch}"
+    if given.confirm != words:
+        raise Problem("invalid_request", f"nothing was done: to go on, `confirm` has to be {words!r}")
+    if PROMOTE in ask.bridge.out_of_reach:
+        detail = "where the bank has keys, only an operator's own key promotes: zbank promote"
+        raise Problem(FORBIDDEN, f"nothing was done: {detail} {given.branch} --replica {replica}")
+    # No look at the list before: a replica that was told to take over has left it, and asking again has to be safe.
+    seen = ReplicaInfo(replica, given.branch, "", parse_id(given.instance), 0, 0, 0, NEVER_US)
+    return Reply(_replica_json(ask.bank.promote(given.branch, seen)))
+
+
+def _replica_json(info: ReplicaInfo) -> dict[str, Any]:
+    lag_s = None if info.lag_us >= NEVER_US else info.lag_us / 1e6
+    at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_s}
+    whose = {"name": info.name, "branch": info.of, "endpoint": info.endpoint}
+    return whose | {"instance": format_id(info.instance), "can_lead": info.can_lead} | at
