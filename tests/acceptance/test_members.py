@@ -311,7 +311,7 @@ def test_the_launcher_does_not_wait_for_a_retired_branch(tmp_path: Path) -> None
         assert launcher.stop() == 0
         launcher = Launcher(stage)
         launcher.wait_for(OPEN)
-        assert "branch Delhi was retired" in launcher.output
+        launcher.wait_for("branch Delhi was retired")
         with stage.client("Delhi") as client:
             assert client.balance("Delhi/1001") == "0.00"
         assert launcher.stop() == 0
