@@ -88,7 +88,8 @@ class Lan:
             wait_until(lambda: machine.says(name, said), START_LIMIT_S, f"{name} says: {said}")
         if words[1] == "replica":
             status = ("zbank", "status", "--config", "config/branch.toml")
-            wait_until(lambda: re.search(rf"^{name} .* [0-9.]+s$", machine.run(*status).stdout, re.M), START_LIMIT_S, name)
+            level = re.compile(rf"^{name} .* [0-9.]+s$", re.M)
+            wait_until(lambda: level.search(machine.run(*status).stdout) is not None, START_LIMIT_S, name)
 
     def _is_healthy(self, machine: Machine) -> bool:
         assert machine.started["dashboard"].poll() is None, machine.output("dashboard")
