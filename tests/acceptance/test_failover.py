@@ -44,6 +44,17 @@ def wait_down(client: Client, name: str = "Mumbai") -> None:
     wait_until(lambda: not any(info.up for info in client.branches() if info.name == name), what=f"{name} is gone")
 
 
+def place_of_replica(client: Client) -> str:
+    """Where the coordinator has it, or had it last."""
+    info = replica_of(client)
+    return "" if info is None else info.endpoint
+
+
+def wait_back(client: Client, gone: str) -> None:
+    """The replica was started anew: it is heard of at another place than that which is gone."""
+    wait_until(lambda: place_of_replica(client) not in ("", gone), what="the replica is there")
+
+
 def wait_serves(client: Client) -> None:
     """The new branch has reconciled, and takes work."""
 
@@ -129,6 +140,7 @@ def test_what_two_branches_committed_is_not_lost_with_the_tail(bank: Cluster) ->
 
 def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None:
     with bank.client() as client:
+        gone = place_of_replica(client)
         bank.stop(REPLICA)
         for _ in range(5):
             client.transfer("Mumbai/1001", "Mumbai/1002", "7", memo="of the tail alone")
@@ -137,7 +149,7 @@ def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None
         bank.spawn_actor(
             REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
         )
-        wait_until(lambda: replica_of(client) is not None, what="the replica is there")
+        wait_back(client, gone)
         promote(bank)
         wait_serves(client)
         bank.spawn_actor("Mumbai", "--config", str(bank.config))
@@ -164,6 +176,7 @@ def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None
 
 def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(bank: Cluster) -> None:
     with bank.client() as client:
+        gone = place_of_replica(client)
         bank.stop(REPLICA)
         opened = client.open_account("Mumbai")  # known to the tail alone
         client.deposit(opened.account, "100")
@@ -173,7 +186,7 @@ def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(bank:
         bank.spawn_actor(
             REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
         )
-        wait_until(lambda: replica_of(client) is not None, what="the replica is there")
+        wait_back(client, gone)
         promote(bank)
         wait_serves(client)
         assert client.balance("Mumbai/suspense") == "-60.00"

@@ -89,7 +89,7 @@ class Lan:
         if words[1] == "replica":
             status = ("zbank", "status", "--config", "config/branch.toml")
             level = re.compile(rf"^{name} .* [0-9.]+s$", re.M)
-            wait_until(lambda: level.search(machine.run(*status).stdout) is not None, START_LIMIT_S, f"{name} is level")
+            wait_until(lambda: level.search(machine.run(*status).stdout) is not None, START_LIMIT_S, name)
 
     def _is_healthy(self, machine: Machine) -> bool:
         assert machine.started["dashboard"].poll() is None, machine.output("dashboard")

@@ -230,12 +230,12 @@ def test_closed_accounts_are_counted_from_the_tables_and_from_the_tail(tmp_path:
     desk.ask(ChangeAccount(id_of(2), "2", "closed", -1))
     desk = desk.restarted()
     assert desk.branch.closed_count == 2
-    (effect,) = desk.turn((BOSS, 0, Retire("ops", 1)))
+    (_, effect) = desk.turn((BOSS, 0, Retire("ops", 1)))  # its position goes ahead
     assert "1 account that is not closed" in str(effect.message)
     desk.ask(ChangeAccount(id_of(3), "3", "closed", -1))
     desk.engine.post()
     desk = desk.restarted()
-    assert desk.turn((BOSS, 0, Retire("ops", 1))) == [Effect("coordinator", 0, RetireAnswer("ops"))]
+    assert desk.turn((BOSS, 0, Retire("ops", 1)))[1:] == [Effect("coordinator", 0, RetireAnswer("ops"))]
     for posted in (False, True):
         if posted:
             desk.engine.post()

@@ -28,6 +28,7 @@ from tests.unit.test_reconciling import Promoted
 from zbank.apps.branch import _tell_retired
 from zbank.domain.legs import Leg
 from zbank.protocol.coordinator_state import CoordinatorState
+from zbank.protocol.directory import BACK_US
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     REPLICA,
@@ -153,6 +154,7 @@ def test_a_replica_takes_the_end_of_its_branch_and_goes_on_answering(tmp_path: P
 def town(*branches: str) -> CoordinatorDesk:
     """A coordinator that has heard of a replica of Pune."""
     desk = coordinator_desk().joined(branches or ("Delhi", "Mumbai", "Pune"))
+    desk.clock.advance(BACK_US)
     desk.send(RegisterReplica(COPY), FROM_COPY)
     return desk
 
