@@ -13,6 +13,7 @@ import argparse
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.simulation.failover_actor import COPY, DELHI, MUMBAI, Actor
@@ -77,9 +78,9 @@ def _return(world: World) -> None:
         raise Breach("the old branch is let in")
 
 
-def main() -> int:
+def many(play: Callable[[int], Counter[str]], name: str) -> int:
     """Many seeds; what went wrong, and what was met."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.failover")
+    parser = argparse.ArgumentParser(prog=f"python -m {name}")
     parser.add_argument("--seeds", type=int, default=300)
     parser.add_argument("--start", type=int, default=0)
     options = parser.parse_args()
@@ -98,4 +99,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(many(play, "tests.simulation.failover"))

@@ -251,7 +251,7 @@ class World:
         copy = self.actors.pop(COPY)
         copy.close()
         roles._take_over(copy.path, copy.store.identity, promotion)
-        self.actors[MUMBAI] = Actor(self, MUMBAI, BRANCH, COPY)
+        self.actors[MUMBAI] = Actor(self, MUMBAI, BRANCH, copy.path.stem)
         self.register(MUMBAI)
 
     # --- what must hold ----------------------------------------------------------------------------------------------

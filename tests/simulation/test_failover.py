@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.simulation.failover import play
+from tests.simulation.failover_twice import play as play_twice
 from tests.simulation.failover_world import Breach
 from zbank.errors import StoreError
 from zbank.protocol import branch_state
+from zbank.protocol.branch_meta import Promotion
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator import Coordinator
@@ -33,6 +35,29 @@ def test_promotion_holds_in_many_worlds() -> None:
     assert met["redelivered at Mumbai"] > SEEDS // 10, "so few lost votes and acks prove nothing"
     assert met["rows lost"] > SEEDS
     assert met["refused superseded"] == SEEDS
+
+
+def test_promotions_in_a_row_hold_in_many_worlds() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        met += play_twice(seed)
+    assert met["lost again before it was told all"] > SEEDS // 10
+    assert met["lost again when open"] > 0
+    assert met["redelivered at Mumbai"] > SEEDS // 10
+
+
+def test_a_promotion_that_forgets_an_unfinished_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def promoted(state: BranchState, _record: Promoted) -> None:
+        state.promotion = Promotion(state.seq - 1, [])
+
+    apply: dict[Any, Any] = branch_state._APPLY
+    monkeypatch.setitem(apply, Promoted, promoted)
+    for seed in range(4 * SEEDS):
+        try:
+            play_twice(seed)
+        except Breach:
+            return
+    pytest.fail(f"{4 * SEEDS} seeds have not found it")
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

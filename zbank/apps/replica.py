@@ -12,6 +12,7 @@ import zmq
 from zbank.apps.former import open_tail
 from zbank.apps.serving import World, reachable_at, serve, welcome
 from zbank.domain.legs import SYSTEM_NUMBERS
+from zbank.errors import InvalidConfig
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Machine
 from zbank.protocol.messages import BRANCH, COORDINATOR, FAR_US, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
@@ -19,7 +20,7 @@ from zbank.protocol.replica import Follower
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 from zbank.transport.feed import Subscriber
-from zbank.transport.keys import secrets_in
+from zbank.transport.keyfolder import Keys
 from zbank.transport.links import Link
 from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import Peers
@@ -73,8 +74,7 @@ def wire(
         closed = store.count_closed()
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
         before = thrown_away if isinstance(thrown_away, Follower) else None
-        can_lead = settings.keys is None or settings.of in secrets_in(settings.keys)
-        return Follower(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=can_lead)
+        return Follower(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=_can_lead(settings))
 
     def register(_coordinator: str) -> RegisterReplica:
         assert isinstance(engine.machine, Follower)
@@ -104,3 +104,14 @@ def wire(
         feed=Subscriber(dialer, settings.of) if world.has_feed else None,
     )
     return engine, loop
+
+
+def _can_lead(settings: ReplicaSettings) -> bool:
+    """It has a key of the branch that is good: one that was rotated away, or revoked, would leave it shut out."""
+    if settings.keys is None:
+        return True
+    try:
+        Keys(settings.keys, settings.of, role=BRANCH, cluster=settings.cluster)
+    except InvalidConfig:
+        return False
+    return True

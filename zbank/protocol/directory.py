@@ -185,7 +185,8 @@ class Directory:
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
-            detail = f"replica {info.name} has no key of branch {info.of}: copy {info.of}.secret into its keys folder"
+            secret = f"copy {info.of}.secret (and keys.toml) into its keys folder, and start it again"
+            detail = f"replica {info.name} has no good key of branch {info.of}: {secret}"
             return Fault(code="cannot_lead", detail=detail)
         if message.branch in self.up:
             detail = f"branch {message.branch} is up: stop it first, so that it cannot go on beside its successor"

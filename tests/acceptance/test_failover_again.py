@@ -1,0 +1,82 @@
+"""One promotion after another: the promoted branch is lost as well, the former branch leads again (PROTOCOL R2, R3)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.test_failover import bank, check_books, wait_down, wait_serves
+from tests.acceptance.test_replica import REPLICA, is_level, replica_of
+
+__all__ = ["bank"]
+
+FORMER = "Mumbai-former"
+
+
+def promote(cluster: Cluster, name: str) -> None:
+    """By the command, as an operator does."""
+    done = cluster.cli("promote", "Mumbai", "--replica", name, "--confirm", "promote Mumbai")
+    assert (done.returncode, done.stderr) == (0, ""), cluster.output("coordinator")
+
+
+def start_replica(cluster: Cluster, name: str = REPLICA) -> None:
+    """By the same command as ever, whatever it is now."""
+    cluster.spawn_actor(name, "--config", str(cluster.config), role=("replica", "--of", "Mumbai", "--name", name))
+
+
+def test_the_former_branch_leads_again_when_the_promoted_one_is_lost(bank: Cluster) -> None:
+    with bank.client() as client:
+        start = float(client.balance("Delhi/1001"))
+        bank.kill("Mumbai")
+        wait_down(client)
+        promote(bank, REPLICA)
+        wait_serves(client)
+        bank.start("Mumbai", ready=False)
+        wait_until(lambda: is_level(client, FORMER), what="the old branch follows the new one")
+        bank.stop("Mumbai")  # and is behind when the new one is lost
+        for _ in range(5):
+            assert client.transfer("Mumbai/1001", "Delhi/1001", "3").status == "committed"
+        bank.kill(REPLICA)
+        bank.start("Mumbai", ready=False)
+        wait_down(client)
+        wait_until(lambda: replica_of(client, FORMER) is not None, what="the old branch is heard of")
+        bank.kill("coordinator")  # what it knows of the first promotion, it knows from its journal
+        bank.start("coordinator")
+        wait_until(lambda: replica_of(client, FORMER) is not None, what="the old branch is heard of again")
+        promote(bank, FORMER)
+        wait_serves(client)
+        bank.kill("Mumbai")
+        bank.start("Mumbai", ready=False)
+        wait_serves(client)
+        assert float(client.balance("Delhi/1001")) == pytest.approx(start + 15)
+        check_books(client)
+        start_replica(bank)  # the first promoted one comes back: it is superseded in its turn
+        wait_until(lambda: "superseded" in bank.output(REPLICA), what="the lost one hears that it is not the branch")
+        assert client.transfer("Mumbai/1001", "Delhi/1001", "1").status == "committed"
+        check_books(client)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.05, 0.2, 0.5])
+def test_the_promoted_branch_is_killed_while_it_takes_over(bank: Cluster, wait_s: float) -> None:
+    with bank.client() as client:
+        start = {name: float(client.balance(name)) for name in ("Mumbai/1001", "Delhi/1001")}
+        bank.stop(REPLICA)
+        for _ in range(20):
+            assert client.transfer("Mumbai/1001", "Delhi/1001", "1").status == "committed"
+        bank.kill("Mumbai")
+        wait_down(client)
+        start_replica(bank)
+        wait_until(lambda: replica_of(client) is not None, what="the replica is there")
+        client.promote("Mumbai", client.replicas()[0])
+        time.sleep(wait_s)
+        bank.kill(REPLICA)
+        if wait_s == 0.2:
+            bank.kill("coordinator")
+            bank.start("coordinator", ready=False)
+        start_replica(bank)
+        wait_serves(client)
+        assert float(client.balance("Mumbai/1001")) == pytest.approx(start["Mumbai/1001"] - 20 - 0.01)
+        assert float(client.balance("Delhi/1001")) == pytest.approx(start["Delhi/1001"] + 20)
+        check_books(client)
