@@ -1,7 +1,7 @@
 """The health check of a container: asks the part that runs in it, and nobody else. Exit code 0: it answers; 1: it does not.
 
-ZBANK_PART says which part it is (`coordinator`, a branch's name, `rest` or `dashboard`), ZBANK_CONFIG where the cluster file
-is. `zbank status` would not do: it fails when any part of the bank is away, and starting this one anew would not help then.
+ZBANK_PART says which part it is (`coordinator`, a branch's name, a replica's, `rest` or `dashboard`), ZBANK_PORT at which port
+a replica listens, ZBANK_CONFIG where the cluster file is. `zbank status` would not do: it fails when any part of the bank is away, and starting this one anew would not help then.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def ask(cluster: ClusterConfig, part: str) -> str:
         return ask_web(cluster.rest or RestConfig(), "/healthz")
     if part == "dashboard":
         return ask_web(cluster.dashboard or DashboardConfig(), "/_stcore/health")
+    if "ZBANK_PORT" in os.environ:
+        return ask_actor(cluster, part, f"tcp://127.0.0.1:{os.environ['ZBANK_PORT']}")
     raise InvalidConfig(f"ZBANK_PART is {part!r}: it is coordinator, rest, dashboard, or a branch of {cluster.path}")
 
 

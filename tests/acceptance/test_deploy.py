@@ -254,7 +254,7 @@ def test_the_services_work_together_and_tell_of_their_health(bank: Containers) -
 def check_what_was_handed_out(bank: Containers) -> None:
     """Each part has the list and its own secret, which others cannot read."""
     folders = {path.name: path for path in Path(bank.image.here("/parts")).iterdir()}
-    assert set(folders) == {"coordinator", "Mumbai", "Delhi", "Pune", "rest", "operator"}
+    assert set(folders) == {"coordinator", "Mumbai", "Delhi", "Pune", "Mumbai-replica-1", "rest", "operator"}
     for name, folder in folders.items():
         assert {path.name for path in folder.iterdir()} == {"keys.toml", f"{name}.secret"}
         assert (folder / f"{name}.secret").stat().st_mode & 0o777 == 0o600

@@ -87,8 +87,9 @@ def test_a_service_may_do_little(name: str) -> None:
 def test_the_cluster_file_is_that_of_the_services() -> None:
     cluster = load_config(DEPLOY / "cluster.toml")
     hosts: dict[str, CoordinatorConfig | BranchConfig] = {"coordinator": cluster.coordinator, **cluster.branches}
+    replicas = cluster.replicas
     for part, service in PARTS.items():
-        assert service["environment"]["ZBANK_PART"] in {*hosts, "rest", "dashboard"}
+        assert service["environment"]["ZBANK_PART"] in {*hosts, *replicas, "rest", "dashboard"}
         mounted = next(one for one in service["volumes"] if isinstance(one, dict))
         assert (mounted["source"], mounted["target"], mounted["read_only"]) == ("./cluster.toml", CONFIG, True)
         if service["environment"]["ZBANK_PART"] in hosts:
@@ -96,7 +97,7 @@ def test_the_cluster_file_is_that_of_the_services() -> None:
             assert parse_endpoint(actor.endpoint).host == part
             assert parse_endpoint(actor.bind).host == "0.0.0.0"
             assert volumes(service)["/data"] == f"data-{part}", "each has its own"
-    assert {one["environment"]["ZBANK_PART"] for one in PARTS.values()} == {*hosts, "rest", "dashboard"}
+    assert {one["environment"]["ZBANK_PART"] for one in PARTS.values()} == {*hosts, *replicas, "rest", "dashboard"}
     assert cluster.rest is not None
     assert cluster.dashboard is not None
     assert cluster.dashboard.rest_url == f"http://rest:{cluster.rest.port}"

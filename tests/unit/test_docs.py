@@ -117,14 +117,16 @@ def check_docker(words: list[str]) -> None:
     """A command of compose, about services that there are; what one of them runs is a zbank command."""
     assert words[:4] == ["docker", "compose", "-f", "deploy/compose.yaml"], words
     what, *rest = words[4:]
-    if what == "run":
+    if what == "run" and rest[:5] == ["--rm", "--entrypoint", "sh", "keys", "-c"]:
+        assert rest[5].startswith("cp -p /parts/"), words
+    elif what == "run":
         flag, service, *command = rest
         assert (flag, service in ("keys", "operator")) == ("--rm", True), words
         check_whole_command(["keys", *command] if service == "keys" else command)
     else:
         assert what in ("up", "stop", "start", "logs", "cp"), words
         named = {word.partition(":")[0] for word in rest if not word.startswith(("-", "copy-of-"))}
-        assert named <= set(re.findall(r"^  ([a-z]+):$", (ROOT / "deploy" / "compose.yaml").read_text("utf-8"), re.M)), words
+        assert named <= set(re.findall(r"^  ([a-z-]+):$", (ROOT / "deploy" / "compose.yaml").read_text("utf-8"), re.M)), words
 
 
 @pytest.mark.parametrize(
