@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from contextlib import suppress
+from itertools import count
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
 from tests.acceptance.test_failover import bank, check_books, wait_down, wait_serves
 from tests.acceptance.test_replica import REPLICA, is_level, replica_of
+from zbank.errors import ZbankError
 
 __all__ = ["bank"]
 
@@ -80,3 +85,41 @@ def test_the_promoted_branch_is_killed_while_it_takes_over(bank: Cluster, wait_s
         assert float(client.balance("Mumbai/1001")) == pytest.approx(start["Mumbai/1001"] - 20 - 0.01)
         assert float(client.balance("Delhi/1001")) == pytest.approx(start["Delhi/1001"] + 20)
         check_books(client)
+
+
+def test_the_old_branch_sleeps_through_the_promotion_while_payments_run(bank: Cluster) -> None:
+    """It is stopped, not killed, and wakes when another one is the branch: what it did meanwhile is of its own alone."""
+    told: list[tuple[bool, str]] = []
+    over = threading.Event()
+
+    def pay() -> None:
+        with bank.client(timeout_s=3) as client:
+            for n in count():
+                if over.is_set():
+                    return
+                source, target = (("Mumbai/1001", "Delhi/1001"), ("Delhi/1001", "Mumbai/1002"))[n % 2]
+                with suppress(ZbankError):
+                    told.append((n % 2 == 0, client.transfer(source, target, "0.10").status))
+
+    with bank.client() as client:
+        # From here on this client knows where Mumbai was, and has never been there.
+        start = float(client.balance("Delhi/1001"))
+        payers = [threading.Thread(target=pay) for _ in range(2)]
+        for payer in payers:
+            payer.start()
+        time.sleep(1)
+        bank.send_signal("Mumbai", signal.SIGSTOP)
+        wait_down(client)
+        promote(bank, REPLICA)
+        bank.send_signal("Mumbai", signal.SIGCONT)
+        wait_until(lambda: replica_of(client, FORMER) is not None, what="the old branch follows")
+        time.sleep(1)
+        over.set()
+        for payer in payers:
+            payer.join()
+        wait_serves(client)
+        check_books(client)
+        assert not any(status == "unknown" for _, status in told[-10:])
+        out, back = (sum(status == "committed" for is_out, status in told if is_out is way) for way in (True, False))
+        unknown = sum(status == "unknown" for _, status in told)
+        assert abs(float(client.balance("Delhi/1001")) - (start + (out - back) * 0.10)) <= unknown * 0.10 + 0.001

@@ -59,7 +59,11 @@ class FormerTail:
         while other - same > 1:
             middle = (same + other) // 2
             same, other = (middle, other) if self._is_same(middle) else (same, middle)
-        self._save(same)
+        try:
+            self._save(same)
+        except OSError as error:  # it follows all the same; and tries again when it is started again
+            self._is_saved = True
+            log.error("what %s alone has cannot be saved beside it: %s", self._path, error.strerror)
 
     def close(self) -> None:
         """Close the former branch's store."""

@@ -187,8 +187,8 @@ class IoThread:
         self._next_due_us = now_us + IDLE_US
         for shell in self._shells:
             if now_us >= shell.core.next_due_us:
+                shell.core.on_time(now_us)  # first: it asks for the directory when somebody is not connected
                 self._dial_lost(shell)
-                shell.core.on_time(now_us)
                 self._dirty.add(shell)
             self._next_due_us = min(self._next_due_us, shell.core.next_due_us)
 
