@@ -1,7 +1,8 @@
 """The health check of a container: asks the part that runs in it, and nobody else. Exit code 0: it answers; 1: it does not.
 
 ZBANK_PART says which part it is (`coordinator`, a branch's name, a replica's, `rest` or `dashboard`), ZBANK_PORT at which port
-a replica listens, ZBANK_CONFIG where the cluster file is. `zbank status` would not do: it fails when any part of the bank is away, and starting this one anew would not help then.
+a replica listens, ZBANK_CONFIG where the cluster file is. `zbank status` would not do: it fails when any part of the bank is
+away, and starting this one anew would not help then.
 """
 
 from __future__ import annotations

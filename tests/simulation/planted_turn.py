@@ -113,8 +113,8 @@ def _chain_anew(stack: ExitStack) -> None:
 
 @bug("txn numbers begin anew after a rollback", "T2")
 def _numbers_anew(stack: ExitStack) -> None:
-    def init(self: Coordinator, state: CoordinatorState, *, before: Any = None, configured: Any = ()) -> None:
-        old(self, state, before=before, configured=configured)
+    def init(self: Coordinator, state: CoordinatorState, **more: Any) -> None:
+        old(self, state, **more)
         self._collector.last_n = 0
 
     old = replace(stack, Coordinator, "__init__", init)
