@@ -152,7 +152,9 @@ def test_rest_reads_at_it_when_that_will_do(bank: Cluster) -> None:
         row = rest.post("/v1/transfers", paid, key="near-1").json["positions"]["Mumbai"]
         path = "/v1/branches/Mumbai/accounts/1001"
         assert "as_of" not in rest.get(path).json
-        near = rest.get(f"{path}?max_staleness_s=60&position={row}").json
+        at_replica = f"{path}?max_staleness_s=60&position={row}"
+        wait_until(lambda: "as_of" in rest.get(at_replica).json, what="the replica has come to that row")
+        near = rest.get(at_replica).json
         assert near["as_of"]["position"] >= row
         assert {**near, "as_of": None} == {**rest.get(path).json, "as_of": None}
         assert rest.get(f"{path}/balance?position={row}").json["as_of"]["position"] >= row
