@@ -175,6 +175,7 @@ def test_two_are_told_apart(bank: OnTheNetwork, other: OnTheNetwork) -> None:
     assert wrong.stderr.startswith(f"config: the keys in {bank.keys} are of cluster '{bank.cluster}', not of ")
 
 
+@pytest.mark.long  # on a busy machine one of the two may not be heard of for long
 def test_two_of_one_name_are_listed_and_none_is_taken(other: OnTheNetwork, tmp_path: Path) -> None:
     twin = OnTheNetwork(tmp_path / "twin", other.cluster)
     try:

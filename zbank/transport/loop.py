@@ -154,6 +154,8 @@ class ActorLoop:
         """Take in what waits, from the links and from the door."""
         queue = self._inbox.queue
         for link in self._all_links():
+            if link.socket.closed:  # what came over one before says that its branch is elsewhere
+                continue
             for incoming in link.receive(now_us, MAX_LINK_MESSAGES):
                 if isinstance(incoming[2], Registered):
                     self._learn(incoming[2])
