@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zbank.apps.cli.output import Column, emit_json, show_table
-from zbank.apps.cli.shell import EXIT_DONE, Bank, bank_options, json_option
+from zbank.apps.cli.shell import EXIT_DONE, Bank, bank_options, json_option, named
 
 if TYPE_CHECKING:
-    from zbank import Client
     from zbank.protocol.messages import BranchInfo, RetiredInfo
 
 COLUMNS = (Column("branch"), Column("address"), Column("currency"), Column("state"), Column("data"))
@@ -67,7 +65,7 @@ def retire(bank: Bank, name: str, as_json: bool) -> int:
       zbank branches retire Pune
     """
     with bank.connect() as client:
-        info = _named(client).retire_branch(name)
+        info = named(client).retire_branch(name)
     shown = _retired_json(info)
     if as_json:
         emit_json(shown)
@@ -75,16 +73,6 @@ def retire(bank: Bank, name: str, as_json: bool) -> int:
     click.echo(f"retired: {info.name}, {shown['retired_at'][:19].replace('T', ' ')}. Its process only answers questions now:")
     click.echo("stop it when nobody needs its history any more, keep its data, and take it out of the config file.")
     return EXIT_DONE
-
-
-def _named(client: Client) -> Client:
-    """The client in the name of who sits here, for the journal: the key's name where there is one."""
-    if client.key is not None:
-        return client
-    try:
-        return client.on_behalf_of(getpass.getuser()[:64])
-    except (KeyError, OSError):  # no name for this user id
-        return client.on_behalf_of("cli")
 
 
 def _json(info: BranchInfo) -> dict[str, Any]:

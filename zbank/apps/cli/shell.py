@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import re
 import sys
@@ -214,6 +215,16 @@ def near_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(near=Near(replica, max_lag, after), **arguments)
 
     return wrapper
+
+
+def named(client: Client) -> Client:
+    """The client in the name of who sits here, for the journal: the key's name where there is one."""
+    if client.key is not None:
+        return client
+    try:
+        return client.on_behalf_of(getpass.getuser()[:64])
+    except (KeyError, OSError):  # no name for this user id
+        return client.on_behalf_of("cli")
 
 
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zbank.apps.cli.output import Column, emit_json, show_facts, show_table
-from zbank.apps.cli.shell import EXIT_DONE, Bank, bank_options, json_option
+from zbank.apps.cli.shell import EXIT_DONE, Bank, bank_options, json_option, named
 
 if TYPE_CHECKING:
-    from zbank import Client
     from zbank.protocol.messages import TokenInfo
 
 ROLES = ("customer", "teller", "auditor", "operator")
@@ -61,7 +59,7 @@ def make(bank: Bank, holder: str, role: str, accounts: tuple[str, ...], days: in
     secret = new_secret()
     expires_us = 0 if days is None else Clock().now().wall_us + days * DAY_US
     with bank.connect() as client:
-        made = _named(client).make_token(
+        made = named(client).make_token(
             secret, holder=holder, role=role, accounts=accounts, expires_us=expires_us
         )
     if as_json:
@@ -116,22 +114,12 @@ def revoke(bank: Bank, token_id: str, as_json: bool) -> int:
     from zbank.ids import parse_id
 
     with bank.connect() as client:
-        revoked = _named(client).revoke_token(parse_id(token_id))
+        revoked = named(client).revoke_token(parse_id(token_id))
     if as_json:
         emit_json(_json(revoked))
     else:
         click.echo(f"revoked: token {_json(revoked)['id']} of {revoked.holder}")
     return EXIT_DONE
-
-
-def _named(client: Client) -> Client:
-    """The client in the name of who sits here, for the journal: the key's name where there is one."""
-    if client.key is not None:
-        return client
-    try:
-        return client.on_behalf_of(getpass.getuser()[:64])
-    except (KeyError, OSError):  # no name for this user id
-        return client.on_behalf_of("cli")
 
 
 def _json(token: TokenInfo) -> dict[str, Any]:
