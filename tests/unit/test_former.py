@@ -27,7 +27,7 @@ def test_a_full_disk_does_not_keep_it_from_following(tmp_path: Path, monkeypatch
     monkeypatch.setattr(FormerTail, "_save", full)
     tail = open_tail(former / "Mumbai.db", Identity("demo", BRANCH, "Mumbai"), followed)
     assert tail is not None
-    tail.look((), b"")
+    tail.look(())
     tail.close()
     monkeypatch.undo()
     again = open_tail(former / "Mumbai.db", Identity("demo", BRANCH, "Mumbai"), followed)

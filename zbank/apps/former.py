@@ -48,9 +48,9 @@ class FormerTail:
         self._former = JournalStore.open(former, identity, bytes(16), reserve_bytes=0)
         self._followed = followed
         self._is_saved = False
-        self.look((), b"")
+        self.look(())
 
-    def look(self, rows: Sequence[Row], before: bytes) -> None:
+    def look(self, _rows: Sequence[Row]) -> None:
         """Rows were taken from the branch: do they differ from ours by now?"""
         last = min(self._former.seq, self._followed.seq)
         if self._is_saved or last == 0 or self._is_same(last):

@@ -15,7 +15,7 @@ from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.errors import InvalidConfig
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import Machine
-from zbank.protocol.messages import BRANCH, COORDINATOR, FAR_US, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
+from zbank.protocol.messages import BRANCH, COORDINATOR, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
 from zbank.protocol.replica import Follower
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
@@ -88,7 +88,7 @@ def wire(
     if settings.former is not None:
         tail = open_tail(settings.former, Identity(settings.cluster, BRANCH, settings.of), store)
         if tail is not None:
-            engine.publish, engine.followed_until_us = tail.look, FAR_US
+            engine.on_rows = tail.look
     hello = Hello(PROTOCOL_VERSION, settings.cluster, REPLICA, settings.name)
     greeting = partial(welcome, store, settings.currency, settings.coordinators[0], settings.name)
     loop = ActorLoop(
