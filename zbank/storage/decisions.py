@@ -30,36 +30,36 @@ def lost_decisions(store: JournalStore, message: GetDecisions) -> list[AnyMessag
     for row in reversed(store.pages.journal(begin - 1, end - begin)):
         if room_bytes < 0:
             break
-        for decided, is_lost, is_vote in _parts(store, row, message):
+        for id, is_lost, is_vote in _parts(row, message):
             if not is_lost:
                 votes, acks = votes + is_vote, acks + (not is_vote)
-            elif decided.id not in found:
-                found[decided.id] = _redeliver(decided)
-                room_bytes -= 200 + 80 * len(decided.content.legs)
+            elif id not in found:
+                found[id] = _redeliver(_decided(store, id))
+                room_bytes -= 200 + 80 * len(found[id].legs)
         end = row.seq
     is_done = end <= 1 or (votes > ENOUGH and acks > ENOUGH)
     return [*found.values(), Redelivering(len(found), None if is_done else Look(end, votes, acks), message)]
 
 
-def _parts(store: JournalStore, row: Row, message: GetDecisions) -> list[tuple[Decided, bool, bool]]:
-    """The branch's parts in a row: (the decision, whether the branch lacks it, whether it is a vote)."""
+def _parts(row: Row, message: GetDecisions) -> list[tuple[bytes, bool, bool]]:
+    """The branch's parts in a row: (the transfer, whether the branch lacks its part, whether that is a vote)."""
     if row.kind not in ("decided", "ended"):
         return []
     record = decode_record(row.body)
     if isinstance(record, Decided):
-        return [(record, vote.seq > message.seq, True) for vote in record.votes if vote.branch == message.branch]
+        return [(record.id, vote.seq > message.seq, True) for vote in record.votes if vote.branch == message.branch]
     assert isinstance(record, Ended)
-    parts: list[tuple[Decided, bool, bool]] = []
-    for ending in record.endings:
-        for ack in ending.acks:
-            if ack.branch == message.branch:
-                parts.append((_decided(store, ending.id), ack.seq > message.seq, False))
-    return parts
+    return [
+        (ending.id, ack.seq > message.seq, False)
+        for ending in record.endings
+        for ack in ending.acks
+        if ack.branch == message.branch
+    ]
 
 
 def _decided(store: JournalStore, id: bytes) -> Decided:
     settled = store.pages.settled(id)
-    assert settled is not None, "what has ended was decided"
+    assert settled is not None, "it was decided"
     row = store.row(settled.source_seq)
     assert row is not None
     record = decode_record(row.body)
