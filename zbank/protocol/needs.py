@@ -39,15 +39,19 @@ def touched(state: BranchState, record: Record) -> list[str]:
     match record:
         case Executed() | Prepared():
             return [number for number, _ in branch_movements(record.content.legs, state.name)]
-        case Committed() | Aborted() if record.id in state.prepared:
-            return [number for number, _ in state.prepared[record.id].movements]
+        case Committed() | Aborted():
+            return _held(state, record.id)
         case AccountChanged():
             return [record.number]
         case Redelivered():
-            held = state.prepared.get(record.id)
-            given_up = [] if held is None else [number for number, _ in held.movements]
-            return [number for number, _ in redelivered_movements(record, state.name)] + given_up
+            return [number for number, _ in redelivered_movements(record, state.name)] + _held(state, record.id)
     return []
+
+
+def _held(state: BranchState, id: bytes) -> list[str]:
+    """The accounts on which something is promised for this id."""
+    held = state.prepared.get(id)
+    return [] if held is None else [number for number, _ in held.movements]
 
 
 def _id(state: BranchState, id: bytes, wanted: Wanted) -> None:
@@ -100,9 +104,8 @@ def _account_request(state: BranchState, message: OpenAccount | ChangeAccount, w
 
 def _redeliver(state: BranchState, message: Redeliver, wanted: Wanted) -> None:
     _id(state, message.id, wanted)
-    held = state.prepared.get(message.id)
-    given_up = [] if held is None else [number for number, _ in held.movements]
-    _accounts(state, [SUSPENSE, *(number for number, _ in branch_movements(message.legs, state.name)), *given_up], wanted)
+    moved = [number for number, _ in branch_movements(message.legs, state.name)]
+    _accounts(state, [SUSPENSE, *moved, *_held(state, message.id)], wanted)
 
 
 def _account(state: BranchState, message: GetAccount, wanted: Wanted) -> None:
