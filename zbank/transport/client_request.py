@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from zbank.domain.legs import Leg
 from zbank.errors import NoAnswer, RemoteFault, Unreachable, ZbankError
 from zbank.ids import format_id
-from zbank.protocol.messages import NEVER_US, PENDING, UNKNOWN, AnyMessage, Cancel, Outcome, Standing, Transfer
-from zbank.transport.views import TransferResult
+from zbank.protocol.messages import PENDING, UNKNOWN, AnyMessage, Cancel, Outcome, Standing, Transfer
+from zbank.transport.views import TransferResult, lag_seconds
 
 T = TypeVar("T")
 
@@ -286,9 +286,8 @@ class ReplicaAsk(Ask[T]):
 
 
 def _lag_text(at: Standing) -> str:
-    if at.lag_us >= NEVER_US:
-        return "was not level with its branch yet"
-    return f"was level with its branch {at.lag_us / 1e6:.1f} s ago"
+    lag_s = lag_seconds(at.lag_us)
+    return "was not level with its branch yet" if lag_s is None else f"was level with its branch {lag_s:.1f} s ago"
 
 
 class AccountWrite(Ask[T]):

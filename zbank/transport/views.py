@@ -67,6 +67,11 @@ class TransferResult(Struct, frozen=True, gc=False):
         return plain | {"positions": dict(self.positions)}
 
 
+def lag_seconds(lag_us: int) -> float | None:
+    """How long ago a replica was level with its branch; None = it never was."""
+    return None if lag_us >= NEVER_US else lag_us / 1e6
+
+
 class AsOf(Struct, frozen=True):
     """Where the replica stood that gave an answer."""
 
@@ -76,8 +81,7 @@ class AsOf(Struct, frozen=True):
 
     def to_json(self) -> Json:
         """Seconds; null while the replica was never level with its branch."""
-        lag_s = None if self.lag_us >= NEVER_US else self.lag_us / 1e6
-        return {"position": self.position, "behind": self.behind, "lag_s": lag_s}
+        return {"position": self.position, "behind": self.behind, "lag_s": lag_seconds(self.lag_us)}
 
 
 class AccountView(Struct, frozen=True):

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from zbank import Client
 from zbank.errors import ZbankError
-from zbank.protocol.messages import BRANCH, COORDINATOR, NEVER_US, FiguresInfo, ReplicaInfo, StatusInfo
-from zbank.transport.views import ActorDown
+from zbank.protocol.messages import BRANCH, COORDINATOR, FiguresInfo, ReplicaInfo, StatusInfo
+from zbank.transport.views import ActorDown, lag_seconds
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 HTTP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -145,7 +145,8 @@ def _replicas(replicas: list[ReplicaInfo]) -> Iterator[Metric]:
         names = (info.name, info.of)
         position.add_metric(names, float(info.seq))
         behind.add_metric(names, float(info.behind))
-        lag.add_metric(names, info.lag_us / 1e6 if info.lag_us < NEVER_US else inf)
+        lag_s = lag_seconds(info.lag_us)
+        lag.add_metric(names, inf if lag_s is None else lag_s)
     yield from (position, behind, lag)
 
 

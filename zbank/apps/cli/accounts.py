@@ -165,7 +165,9 @@ def balance(bank: Bank, near: Near, account: str, as_json: bool) -> int:
 
 def as_of_text(as_of: AsOf) -> str:
     """`as of row 123, 0.1 s ago`."""
-    lag_s = as_of.to_json()["lag_s"]
+    from zbank.transport.views import lag_seconds
+
+    lag_s = lag_seconds(as_of.lag_us)
     return f"as of row {as_of.position}, " + ("not level with its branch yet" if lag_s is None else f"{lag_s:.1f} s ago")
 
 

@@ -70,12 +70,13 @@ def promote(bank: Bank, branch: str, name: str, confirm: str | None, as_json: bo
 
 def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: list[ReplicaInfo]) -> list[str]:
     """What is lost, and what to see to before."""
-    from zbank.protocol.messages import NEVER_US
+    from zbank.transport.views import lag_seconds
 
-    if chosen.lag_us >= NEVER_US:
+    lag_s = lag_seconds(chosen.lag_us)
+    if lag_s is None:
         when = "it was never seen to have all that its branch had"
     else:
-        when = f"it had all that its branch had {chosen.lag_us / 1e6:.1f} s ago"
+        when = f"it had all that its branch had {lag_s:.1f} s ago"
     lines = [f"{chosen.name} stands at row {chosen.seq}: {when}."]
     if chosen.behind:
         lines.append(f"It is known to lack {chosen.behind} rows.")

@@ -123,8 +123,9 @@ def describe_actor(
 def describe_replica(info: ReplicaInfo) -> dict[str, Any]:
     """One replica as JSON; `lag_s` null = it was never level with its branch."""
     from zbank.ids import format_id
-    from zbank.protocol.messages import NEVER_US
+    from zbank.transport.views import lag_seconds
 
+    lag_s = lag_seconds(info.lag_us)
     return {
         "name": info.name,
         "of": info.of,
@@ -133,7 +134,7 @@ def describe_replica(info: ReplicaInfo) -> dict[str, Any]:
         "epoch": info.epoch,
         "position": info.seq,
         "behind": info.behind,
-        "lag_s": None if info.lag_us >= NEVER_US else round(info.lag_us / MICROSECONDS_PER_SECOND, 3),
+        "lag_s": None if lag_s is None else round(lag_s, 3),
     }
 
 

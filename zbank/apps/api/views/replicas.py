@@ -11,6 +11,7 @@ from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown_watch import ReplicaShown, ReplicasShown
 from zbank.ids import format_id, parse_id
 from zbank.protocol.messages import NEVER_US, ReplicaInfo
+from zbank.transport.views import lag_seconds
 
 routes = Routes("cluster")
 
@@ -56,7 +57,6 @@ def promote_replica(ask: Ask, replica: str) -> Reply:
 
 
 def _replica_json(info: ReplicaInfo) -> dict[str, Any]:
-    lag_s = None if info.lag_us >= NEVER_US else info.lag_us / 1e6
-    at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_s}
+    at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_seconds(info.lag_us)}
     whose = {"name": info.name, "branch": info.of, "endpoint": info.endpoint}
     return whose | {"instance": format_id(info.instance), "can_lead": info.can_lead} | at
