@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.test_replica import REPLICA, is_level, replica_of, start_replica
+from tests.acceptance.test_replica import REPLICA, is_level, replica_of, spawn_replica, start_replica
 from zbank import Client
 from zbank.apps import keymaking
 from zbank.errors import RemoteFault, ZbankError
@@ -118,9 +118,7 @@ def test_what_two_branches_committed_is_not_lost_with_the_tail(bank: Cluster) ->
         client.transfer("Mumbai/1001", "Mumbai/1002", "500")
         bank.kill("Mumbai")
         wait_down(client)
-        bank.spawn_actor(
-            REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
-        )
+        spawn_replica(bank)
         wait_until(lambda: (info := replica_of(client)) is not None and info.lag_us > 10**12, what="the replica is there")
         said = bank.cli("promote", "Mumbai", "--replica", REPLICA)
         assert said.returncode == 1
@@ -146,9 +144,7 @@ def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None
             client.transfer("Mumbai/1001", "Mumbai/1002", "7", memo="of the tail alone")
         bank.kill("Mumbai")
         wait_down(client)
-        bank.spawn_actor(
-            REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
-        )
+        spawn_replica(bank)
         wait_back(client, gone)
         promote(bank)
         wait_serves(client)
@@ -167,9 +163,7 @@ def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None
         bank.spawn_actor("Mumbai", "--config", str(bank.config))
         wait_until(lambda: is_level(client, "Mumbai-former"), what="it follows after a restart, too")
         bank.kill(REPLICA)
-        bank.spawn_actor(
-            REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
-        )
+        spawn_replica(bank)
         wait_serves(client)
         check_books(client)
 
@@ -183,9 +177,7 @@ def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(bank:
         assert client.transfer(opened.account, "Delhi/1001", "60").status == "committed"
         bank.kill("Mumbai")
         wait_down(client)
-        bank.spawn_actor(
-            REPLICA, "--config", str(bank.config), role=("replica", "--of", "Mumbai", "--name", REPLICA)
-        )
+        spawn_replica(bank)
         wait_back(client, gone)
         promote(bank)
         wait_serves(client)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
 from tests.acceptance.test_failover import bank, check_books, wait_down, wait_serves
-from tests.acceptance.test_replica import REPLICA, is_level, replica_of
+from tests.acceptance.test_replica import REPLICA, is_level, replica_of, spawn_replica
 from zbank.errors import ZbankError
 
 __all__ = ["bank"]
@@ -24,11 +24,6 @@ def promote(cluster: Cluster, name: str) -> None:
     """By the command, as an operator does."""
     done = cluster.cli("promote", "Mumbai", "--replica", name, "--confirm", "promote Mumbai")
     assert (done.returncode, done.stderr) == (0, ""), cluster.output("coordinator")
-
-
-def start_replica(cluster: Cluster, name: str = REPLICA) -> None:
-    """By the same command as ever, whatever it is now."""
-    cluster.spawn_actor(name, "--config", str(cluster.config), role=("replica", "--of", "Mumbai", "--name", name))
 
 
 def test_the_former_branch_leads_again_when_the_promoted_one_is_lost(bank: Cluster) -> None:
@@ -57,7 +52,7 @@ def test_the_former_branch_leads_again_when_the_promoted_one_is_lost(bank: Clust
         wait_serves(client)
         assert float(client.balance("Delhi/1001")) == pytest.approx(start + 15)
         check_books(client)
-        start_replica(bank)  # the first promoted one comes back: it is superseded in its turn
+        spawn_replica(bank)  # the first promoted one comes back: it is superseded in its turn
         wait_until(lambda: "superseded" in bank.output(REPLICA), what="the lost one hears that it is not the branch")
         assert client.transfer("Mumbai/1001", "Delhi/1001", "1").status == "committed"
         check_books(client)
@@ -72,7 +67,7 @@ def test_the_promoted_branch_is_killed_while_it_takes_over(bank: Cluster, wait_s
             assert client.transfer("Mumbai/1001", "Delhi/1001", "1").status == "committed"
         bank.kill("Mumbai")
         wait_down(client)
-        start_replica(bank)
+        spawn_replica(bank)
         wait_until(lambda: replica_of(client) is not None, what="the replica is there")
         client.promote("Mumbai", client.replicas()[0])
         time.sleep(wait_s)
@@ -80,7 +75,7 @@ def test_the_promoted_branch_is_killed_while_it_takes_over(bank: Cluster, wait_s
         if wait_s == 0.2:
             bank.kill("coordinator")
             bank.start("coordinator", ready=False)
-        start_replica(bank)
+        spawn_replica(bank)
         wait_serves(client)
         assert float(client.balance("Mumbai/1001")) == pytest.approx(start["Mumbai/1001"] - 20 - 0.01)
         assert float(client.balance("Delhi/1001")) == pytest.approx(start["Delhi/1001"] + 20)

@@ -34,9 +34,14 @@ def bank(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         cluster.close()
 
 
+def spawn_replica(cluster: Cluster, name: str = REPLICA, *flags: str) -> None:
+    """Start a replica of Mumbai."""
+    cluster.spawn_actor(name, "--config", str(cluster.config), *flags, role=("replica", "--of", "Mumbai", "--name", name))
+
+
 def start_replica(cluster: Cluster, name: str = REPLICA, *flags: str) -> None:
     """Start a replica of Mumbai, and wait until it is level."""
-    cluster.spawn_actor(name, "--config", str(cluster.config), *flags, role=("replica", "--of", "Mumbai", "--name", name))
+    spawn_replica(cluster, name, *flags)
     with cluster.client() as client:
         wait_until(lambda: is_level(client, name), what=f"a level {name}")
 
