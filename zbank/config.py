@@ -45,6 +45,10 @@ Code = Annotated[str, Meta(description='a currency of ISO 4217, as in "INR"')]
 Zone = Annotated[str, Meta(description='a time zone by its IANA name, as in "Asia/Kolkata"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 Replicas = Annotated[int, Meta(ge=0, le=16, description="a whole number, 0 to 16")]
+Acks = Annotated[int, Meta(ge=0, le=1, description="0, or 1: nothing is answered before the synchronous replica has it")]
+ReplicaName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$", description='the name of a replica, as in "Mumbai-backup"')
+]
 Storage = Annotated[str, Meta(description='"sqlite", or an address as in "postgresql://user@host/database"')]
 Host = Annotated[str, Meta(min_length=1, max_length=MAX_ENDPOINT_CHARS, description='a host, as in "127.0.0.1"')]
 Port = Annotated[int, Meta(ge=1, le=MAX_PORT, description=f"a port, 1 to {MAX_PORT}")]
@@ -84,6 +88,8 @@ class BranchConfig(Struct, frozen=True, kw_only=True):
     time_zone: Zone = DEFAULT_TIME_ZONE  #: where its days begin
     preload: Flag = False  #: accounts 1001 (10000.00) and 1002 (5000.00), only into an empty branch
     replicas: Replicas = 0  #: that are started together with it
+    acks: Acks = 0  #: how many replicas have a row before anything that stands on it leaves the branch
+    synchronous: ReplicaName = ""  #: with acks = 1, the replica that does; default: the first that is started with it
     storage: Storage = "sqlite"
 
 
@@ -270,10 +276,20 @@ class _Reader:
             taken = {other.lower(): other for other in (*branches, COORDINATOR_NAME)}
             if name.lower() in taken:  # the data files of both would be one file on some systems
                 raise self._wrong(key, f"the name {taken[name.lower()]!r} is taken: choose another one")
-            branches[name] = self._branch(key, self._section(tables, name, BranchConfig, key))
+            branches[name] = self._with_acks(key, name, self._branch(key, self._section(tables, name, BranchConfig, key)))
         for name, branch in branches.items():
             self._check_replicas(name, branch, branches)
         return branches
+
+    def _with_acks(self, key: str, name: str, section: BranchConfig) -> BranchConfig:
+        """With the synchronous replica filled in, where one is wanted."""
+        if not section.acks:
+            if section.synchronous:
+                raise self._wrong(f"{key}.synchronous", "it is the replica of acks = 1: write that, too, or leave it out")
+            return section
+        if not section.synchronous and not section.replicas:
+            raise self._wrong(f"{key}.acks", 'needs a replica: write replicas = 1, or synchronous = "NAME" of another one')
+        return msgspec.structs.replace(section, synchronous=section.synchronous or replica_names(name, 1)[0])
 
     def _check_replicas(self, name: str, branch: BranchConfig, branches: Mapping[str, BranchConfig]) -> None:
         """Their data files and keys are called as they are: no branch may be, too."""

@@ -101,7 +101,7 @@ def _empty_promise(stack: ExitStack) -> None:
         step: Step = old(self, sender, n, message)
         return Step(None, step.effects)
 
-    old = replace(stack, Participant, "_first_prepare", prepare)
+    old = replace(stack, Participant, "first", prepare)
 
 
 @bug("home refuses without a tombstone", "P6")
@@ -111,7 +111,7 @@ def _no_tombstone(stack: ExitStack) -> None:
         refused = any(isinstance(e.message, Vote) and e.message.answer == REFUSED for e in step.effects)
         return Step(None, step.effects) if refused else step
 
-    old = replace(stack, Participant, "_first_prepare", prepare)
+    old = replace(stack, Participant, "first", prepare)
 
 
 @bug("a cancel does not see that the id is prepared", "P6")

@@ -217,7 +217,7 @@ def test_rows_from_the_feed_are_not_asked_for_again(pair: Pair) -> None:
     pair.branch.clock.advance(CONFIRM_EVERY_US)
     (effect,) = [one for one in pair.replica.turn((OVER_FEED, 0, pair.published[0])) if isinstance(one.message, GetRows)]
     assert isinstance(effect.message, GetRows)
-    answer = rows_page(pair.branch.store, effect.message)
+    answer = rows_page(pair.branch.store, effect.message, pair.branch.store.seq)
     assert answer.rows == ()
     pair.replica.turn((FROM_BRANCH, 0, answer))
     assert pair.is_equal()
@@ -235,7 +235,7 @@ def test_under_load_the_branch_sends_no_row_twice_and_the_replica_knows_how_old_
         while len(pair.published) > 2:
             told = pair.replica.turn((OVER_FEED, 0, pair.published.pop(0)))
             for asked in [effect.message for effect in told if isinstance(effect.message, GetRows)]:
-                answer = rows_page(pair.branch.store, asked)
+                answer = rows_page(pair.branch.store, asked, pair.branch.store.seq)
                 assert (answer.rows, answer.seq > answer.after) == ((), True)
                 assert not pair.replica.turn((FROM_BRANCH, 0, answer)), "nothing is asked"
         lags.append(follower.lag_us(pair.branch.clock.now()))
@@ -265,7 +265,7 @@ def test_a_long_way_behind_it_catches_up_page_by_page(pair: Pair) -> None:
 
 def test_no_other_branchs_word_counts(pair: Pair) -> None:
     pair.work()
-    answer = rows_page(pair.branch.store, GetRows(0, 1_000))
+    answer = rows_page(pair.branch.store, GetRows(0, 1_000), pair.branch.store.seq)
     pair.replica.turn((Sender("Delhi", BRANCH, "Delhi"), 0, answer))
     assert pair.replica.store.seq == 0
 

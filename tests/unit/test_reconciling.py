@@ -58,7 +58,7 @@ class Promoted(Desk):
         for message in more:
             former.turn(message)  # type: ignore[arg-type]
         copy = Desk(REPLICA, "Mumbai", folder, former.clock)
-        copy.turn((FROM_MUMBAI, 0, rows_page(former.store, GetRows(0, 1_000))))
+        copy.turn((FROM_MUMBAI, 0, rows_page(former.store, GetRows(0, 1_000), former.store.seq)))
         self.place = copy.store.seq
         copy.store.close()
         former.store.close()
@@ -255,7 +255,7 @@ def test_a_second_promotion_asks_for_what_the_first_was_not_told(mumbai: Promote
     told = (redeliver(n, pay(n, "Mumbai/1", "Delhi/1", 1_00)) for n in range(1, 6))
     mumbai.turn(*((BOSS, 0, one) for one in told))
     copy = Desk(REPLICA, "Mumbai", mumbai.path.parent, mumbai.clock)
-    copy.turn((FROM_MUMBAI, 0, rows_page(mumbai.store, GetRows(0, 1_000))))
+    copy.turn((FROM_MUMBAI, 0, rows_page(mumbai.store, GetRows(0, 1_000), mumbai.store.seq)))
     assert copy.store.seq > mumbai.place + 5
     copy.store.close()
     mumbai.store.close()

@@ -137,7 +137,7 @@ def test_a_replica_takes_the_end_of_its_branch_and_goes_on_answering(tmp_path: P
     empty(mumbai, "1")
     mumbai.turn((BOSS, 0, Retire("ops", 1)))
     copy = Desk(REPLICA, "Mumbai", tmp_path, mumbai.clock)
-    copy.turn((from_branch("Mumbai"), 0, rows_page(mumbai.store, GetRows(0, 1_000))))
+    copy.turn((from_branch("Mumbai"), 0, rows_page(mumbai.store, GetRows(0, 1_000), mumbai.store.seq)))
     for desk in (copy, copy.restarted()):
         assert desk.branch.retired == mumbai.branch.retired
         assert desk.branch.closed_count == 1

@@ -62,7 +62,13 @@ class BranchSettings(NamedTuple):
     drills: bool = False  #: with the gates of `zbank drill`
     keys: Path | None = None  #: folder of the keys; None = the bank has none
     file: str = ""  #: name of its data file; "" = the branch's
+    acks: str = ""  #: the replica that is wanted as the synchronous one; "" = none
     looks: bool = False  #: for its coordinator on the local network, while that does not answer where it was told
+
+    @property
+    def wanted_acks(self) -> str:
+        """As `acks`; none where it is this very process, which has taken the branch's place."""
+        return "" if self.acks == self.file else self.acks
 
     @property
     def identity(self) -> Identity:
@@ -100,12 +106,12 @@ def wire(
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         closed = store.count_closed()
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
-        return Participant(state, (CASH, CLEARING), len(settings.coordinators))
+        return Participant(state, (CASH, CLEARING), len(settings.coordinators), settings.acks)
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
         info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, up=True)
-        return Register(info, mark.epoch, mark.number)
+        return Register(info, mark.epoch, mark.number, settings.wanted_acks)
 
     def connect(peer: str, endpoint: str) -> Link:
         return Link(dialer, endpoint, hello, BRANCH, name=peer)

@@ -40,6 +40,7 @@ class ReplicaSettings(NamedTuple):
     data: Path  #: directory of the data file `<name>.db`
     branches: Mapping[str, str]  #: endpoints of branches, as far as the config names them
     keys: Path | None = None  #: folder of the keys; None = the bank has none
+    acks: str = ""  #: the replica that is wanted as the branch's synchronous one; "" = none
     former: Path | None = None  #: data file of the branch that this process was before a replica took its place
 
     @property

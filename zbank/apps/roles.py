@@ -58,6 +58,7 @@ def run_branch(settings: BranchSettings) -> int:
             data=settings.data,
             branches={},
             keys=settings.keys,
+            acks=settings.acks,
             former=path,
         )
     )
@@ -88,6 +89,7 @@ def run_replica(settings: ReplicaSettings) -> int:
             peers={},
             preload=False,
             keys=settings.keys,
+            acks=settings.acks,
             file=settings.name,
         )
     )

@@ -19,6 +19,7 @@ BRANCH_PROMOTED = "branch_promoted"
 BRANCH_JOINED = "branch_joined"
 BRANCH_MOVED = "branch_moved"
 BRANCH_LEFT = "branch_retired"
+ACKS_NAMED = "acks_named"
 
 
 class GetActs(Message, frozen=True, tag="acts?"):

@@ -18,6 +18,7 @@ class Register(Message, frozen=True, tag="register"):
     info: BranchInfo
     coordinator_epoch: Count  #: the highest epoch of this coordinator that the branch knows of
     coordinator_number: CommitNumber  #: the highest commit number of this coordinator that the branch has applied
+    acks: Name = ""  #: the replica that its config wants as the synchronous one; "" = none
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -69,6 +70,7 @@ STALE = "stale"  # a newer epoch of this coordinator is in office: the sender mu
 CONFLICT = "conflict"  # the id stands for other content, or belongs to another caller
 BUSY = "busy"
 STORAGE_FULL = "storage_full"
+STOPPED = "stopped"  # the branch waits for its synchronous replica
 
 
 class Vote(Message, frozen=True, tag="vote"):
@@ -76,7 +78,7 @@ class Vote(Message, frozen=True, tag="vote"):
 
     txn: Txn
     id: Id
-    answer: Name  #: YES, REFUSED, KNOWN, OCCUPIED, VOID, STALE, CONFLICT, BUSY or STORAGE_FULL
+    answer: Name  #: YES, REFUSED, KNOWN, OCCUPIED, VOID, STALE, CONFLICT, BUSY, STORAGE_FULL or STOPPED
     number: CommitNumber  #: the branch's commit number (C1)
     seq: Count  #: journal position that this answer stands on
     outcome: Outcome | None = None  #: with KNOWN

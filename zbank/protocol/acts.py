@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from zbank.protocol.act_messages import (
+    ACKS_NAMED,
     BRANCH_JOINED,
     BRANCH_LEFT,
     BRANCH_MOVED,
@@ -23,6 +24,7 @@ from zbank.protocol.act_messages import (
     GetActs,
 )
 from zbank.protocol.records import (
+    AcksNamed,
     BranchJoined,
     BranchLeft,
     BranchPromoted,
@@ -54,6 +56,11 @@ class ActBook:
     def branch_promoted(self, record: BranchPromoted, seq: int, at_us: int) -> None:
         """Fold a promotion."""
         self._add(seq, at_us, BRANCH_PROMOTED, record.caller, f"replica {record.replica} is branch {record.name} now")
+
+    def acks_named(self, record: AcksNamed, seq: int, at_us: int) -> None:
+        """Fold who is a synchronous replica now."""
+        who = f"replica {record.replica}, data {record.instance.hex()[-8:]}," if record.replica else "no replica"
+        self._add(seq, at_us, ACKS_NAMED, record.by, f"{who} acknowledges what {record.of} does")
 
     def keys_changed(self, record: KeysChanged, seq: int, at_us: int) -> None:
         """Fold what was seen in the list of keys."""

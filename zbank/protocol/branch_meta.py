@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from zbank.domain.book import Movement
-from zbank.protocol.messages import Txn
+from zbank.protocol.messages import AckedBy, Txn
 from zbank.protocol.records import Content
 
 
@@ -44,6 +44,7 @@ class BranchMeta(Struct):
     coordinators: dict[str, CoordinatorMark]
     promotion: Promotion | None = None
     retired: Retirement | None = None
+    acks: AckedBy | None = None
 
 
 class Promotion(Struct, array_like=True):

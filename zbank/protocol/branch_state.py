@@ -14,11 +14,12 @@ from zbank.errors import CorruptStore, ForeignStore
 from zbank.protocol.branch_meta import BranchMeta, CoordinatorMark, PreparedTxn, Promotion, Retirement
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import EntryRow, Posting, Row, Settled
-from zbank.protocol.messages import ABORTED, COMMITTED, Txn
+from zbank.protocol.messages import ABORTED, COMMITTED, AckedBy, Txn
 from zbank.protocol.records import (
     Aborted,
     AccountChanged,
     AccountOpened,
+    AcksBy,
     Committed,
     Content,
     CoordinatorSeen,
@@ -62,6 +63,7 @@ class BranchState:
         self.total_minor = 0  #: sum of all balances: zero at every moment
         self.coordinators: dict[str, CoordinatorMark] = {}
         self.promotion: Promotion | None = None  #: not None = serves nobody
+        self.acks: AckedBy | None = None  #: the last word on who holds its rows before anything leaves; None = never one
         self.suspense_minor = 0
         self.system: set[str] = set()  #: the bank's own accounts that there are
         self.prepared: dict[bytes, PreparedTxn] = {}
@@ -107,6 +109,7 @@ class BranchState:
         self.coordinators = kept.coordinators
         self.promotion = kept.promotion
         self.retired = kept.retired
+        self.acks = kept.acks
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Prepared):
@@ -216,6 +219,8 @@ class BranchState:
     def _promoted(self, record: Promoted) -> None:
         unfinished = self.promotion  # of who was promoted before and is lost: what it had not been told is asked for anew
         self.promotion = Promotion(self.seq - 1 if unfinished is None else unfinished.seq, [])
+        # Who acknowledged did so for its former self: it stands alone until another one is named.
+        self.acks = AckedBy("", b"", 0 if self.acks is None else self.acks.generation)
 
     def _redelivered(self, record: Redelivered) -> None:
         held = self.prepared.get(record.id)
@@ -232,6 +237,9 @@ class BranchState:
 
     def _retired(self, record: Retired) -> None:
         self.retired = Retirement(record.by, self.at_us)
+
+    def _acks_by(self, record: AcksBy) -> None:
+        self.acks = record.acks
 
     def _remember(self, record: Prepared, seq: int) -> PreparedTxn:
         movements = branch_movements(record.content.legs, self.name)
@@ -317,6 +325,7 @@ class BranchState:
             coordinators=self.coordinators,
             promotion=self.promotion,
             retired=self.retired,
+            acks=self.acks,
         )
         return Posting(
             seq=self.seq,
@@ -366,6 +375,7 @@ _APPLY: dict[type[Record], Callable[[BranchState, Any], None]] = {
     Redelivered: BranchState._redelivered,
     Reconciled: BranchState._reconciled,
     Retired: BranchState._retired,
+    AcksBy: BranchState._acks_by,
 }
 
 

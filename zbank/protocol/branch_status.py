@@ -39,6 +39,7 @@ def branch_status(
         alarms=(*alarms, *_lasting(state), *retiring.notice(state)),
         version=about.version,
         customers_minor=state.customers_minor,
+        acks=state.acks,
     )
 
 

@@ -10,6 +10,7 @@ from zbank.domain.legs import MAX_LEGS, AccountNumber, AccountNumberOrNone, Bran
 from zbank.domain.refusal import Refusal
 from zbank.protocol.wire import (
     FAR_US,
+    AckedBy,
     BranchInfo,
     CommitNumber,
     Count,
@@ -307,6 +308,7 @@ class StatusInfo(Message, frozen=True, tag="status"):
     alarms: tuple[str, ...]
     version: Name  #: of zbank
     customers_minor: int = 0  #: branch: sum of all balances but the bank's own accounts
+    acks: AckedBy | None = None  #: the word on its synchronous replica; None = there was never one
 
 
 class Directory(Message, frozen=True, tag="directory"):

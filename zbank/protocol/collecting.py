@@ -22,6 +22,7 @@ from zbank.protocol.messages import (
     KNOWN,
     OCCUPIED,
     REFUSED,
+    STOPPED,
     STORAGE_FULL,
     VOID,
     YES,
@@ -179,6 +180,9 @@ class Collector:
         if vote.answer == STORAGE_FULL:
             detail = f"branch {branch} has no room on its disk: not done; send the same id again when there is room"
             return Step(None, self._give_up(attempt, Fault(code=STORAGE_FULL, detail=detail)))
+        if vote.answer == STOPPED:
+            detail = f"branch {branch} has stopped, its synchronous replica is away: not done; send the same id again later"
+            return Step(None, self._give_up(attempt, Fault(code="branch_unavailable", detail=detail)))
         detail = f"branch {branch} has its hands full: not done; send the same id again in a moment"
         return Step(None, self._give_up(attempt, Fault(code=BUSY, detail=detail, retry_after_ms=BUSY_RETRY_MS)))
 
@@ -274,4 +278,5 @@ _VOTED: dict[str, Callable[[Collector, Attempt, str, Vote, Now], Step]] = {
     CONFLICT: Collector._voted_conflict,
     BUSY: Collector._voted_busy,
     STORAGE_FULL: Collector._voted_busy,
+    STOPPED: Collector._voted_busy,
 }

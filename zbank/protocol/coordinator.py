@@ -23,10 +23,12 @@ from zbank.protocol import tokens
 from zbank.protocol.attempts import Attempt
 from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator_state import CoordinatorState
+from zbank.protocol.coordinator_status import coordinator_status
 from zbank.protocol.directory import Directory
 from zbank.protocol.finishing import Finisher, Finishing
 from zbank.protocol.fold import Settled
 from zbank.protocol.forwarding import Forwarder
+from zbank.protocol.gate import alone, wanting
 from zbank.protocol.leaving import Leaver
 from zbank.protocol.machine import (
     BUSY_RETRY_MS,
@@ -47,6 +49,7 @@ from zbank.protocol.messages import (
     STALE,
     Abort,
     Ack,
+    AckedBy,
     AnyMessage,
     Commit,
     Fault,
@@ -56,6 +59,8 @@ from zbank.protocol.messages import (
     GetTokens,
     Inquiry,
     MakeToken,
+    NameAcks,
+    Named,
     Outcome,
     Position,
     Promote,
@@ -72,7 +77,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.outcomes import replay
-from zbank.protocol.records import BranchPromoted, Content, NotedKey, Record, Started
+from zbank.protocol.records import AcksNamed, BranchPromoted, Content, NotedKey, Record, Started
 
 MAX_WAITERS = 100  #: for one transfer
 MAX_IN_FLIGHT = 20_000
@@ -91,11 +96,13 @@ class Coordinator(Machine):
         before: Coordinator | None = None,
         configured: Collection[str] = (),
         feed: Feed = NO_FEED,
+        wanted_acks: str = "",
     ) -> None:
         """`before` is the machine that was thrown away within this epoch (T2): its txn numbers are never used again, and
-        the branches that were there still are."""
+        the branches that were there still are. `wanted_acks`: the replica of it that is to be the synchronous one."""
         super().__init__(state)
         self.state = state
+        self._wanted_acks = wanted_acks
         self.directory = Directory(state, configured, feed)
         self._finisher = Finisher(self.time)
         last_n = before._collector.last_n if before else 0
@@ -104,6 +111,11 @@ class Coordinator(Machine):
         self._forwarder: Forwarder = before._forwarder if before else Forwarder()
         if before is not None:
             self.directory.carry_on(before.directory)
+
+    @property
+    def acks(self) -> AckedBy | None:
+        """Its own synchronous replica, by the last word."""
+        return wanting(self.state.acks.get(self.state.name), self._wanted_acks)
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add the ids that the message uses, or asks the decision of."""
@@ -132,7 +144,7 @@ class Coordinator(Machine):
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now."""
-        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote | RetireBranch):
+        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote | NameAcks | RetireBranch):
             return (Effect(sender.address, n, fault),)
         return ()
 
@@ -257,7 +269,22 @@ class Coordinator(Machine):
         if message.info.name != sender.caller:
             detail = f"{sender.caller} cannot register as {message.info.name}"
             return _told(sender, n, Fault(code="malformed", detail=detail))
-        return _told(sender, n, self.directory.replica(message, now))
+        answer = Effect(sender.address, n, self.directory.replica(message, now))
+        named = self.directory.wanted(message.info, self._wanted_acks)
+        return Step(named, [answer, *self._words(named)])
+
+    def _name_acks(self, sender: Sender, n: int, message: NameAcks, now: Now) -> Step:
+        """An operator says who holds an actor's rows before anything leaves it (R3)."""
+        found = self._refuse_service() or self.directory.name(message, sender.caller, now)
+        if not isinstance(found, AcksNamed):
+            return _told(sender, n, found)
+        return Step(found, [Effect(sender.address, n, Named(self._word(found))), *self._words(found)])
+
+    def _words(self, named: AcksNamed | None) -> list[Effect]:
+        return self.directory.told(named.of, self._word(named)) if named is not None else []
+
+    def _word(self, named: AcksNamed) -> AckedBy:
+        return AckedBy(named.replica, named.instance, self.state.seq + 1)
 
     def _promote(self, sender: Sender, n: int, message: Promote, now: Now) -> Step:
         """An operator puts a replica in its branch's place: what stood on the branch's last rows is asked for again."""
@@ -340,25 +367,9 @@ class Coordinator(Machine):
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this coordinator does."""
         state = self.state
-        return StatusInfo(
-            role=COORDINATOR,
-            name=state.name,
-            cluster=about.cluster,
-            instance=about.instance,
-            epoch=state.epoch,
-            seq=state.seq,
-            number=state.number,
-            uptime_us=about.uptime_us,
-            accounts=-1,
-            total_minor=0,
-            clearing_minor=0,
-            unposted=state.unposted,
-            in_flight=len(self._collector) + len(self._finisher),
-            in_doubt=(),
-            journal_bytes=about.journal_bytes,
-            alarms=tuple(self.alarms.values()),
-            version=about.version,
-        )
+        in_flight = len(self._collector) + len(self._finisher)
+        alarms = (*self.alarms.values(), *alone(state.name, state.acks.get(state.name), self._wanted_acks))
+        return coordinator_status(state, about, COORDINATOR, state.name, alarms, in_flight)
 
 
 def _told(sender: Sender, n: int, answer: AnyMessage) -> Step:
@@ -374,6 +385,7 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     Register: Coordinator._register,
     RegisterReplica: Coordinator._register_replica,
     Promote: Coordinator._promote,
+    NameAcks: Coordinator._name_acks,
     MakeToken: Coordinator._make_token,
     RevokeToken: Coordinator._revoke_token,
     GetTokens: Coordinator._get_tokens,

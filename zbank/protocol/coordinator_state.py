@@ -14,8 +14,9 @@ from zbank.protocol.act_messages import ActInfo
 from zbank.protocol.acts import ActBook
 from zbank.protocol.codec import decode_meta, decode_record
 from zbank.protocol.fold import Posting, Row, Settled
-from zbank.protocol.messages import COMMITTED, RetiredInfo, Txn
+from zbank.protocol.messages import COMMITTED, AckedBy, RetiredInfo, Txn
 from zbank.protocol.records import (
+    AcksNamed,
     BranchJoined,
     BranchLeft,
     BranchPromoted,
@@ -56,6 +57,7 @@ class CoordinatorMeta(Struct):
     former: list[bytes] = field(default_factory=list)
     promotions: dict[str, BranchPromoted] = field(default_factory=dict)
     retired: list[RetiredInfo] = field(default_factory=list)
+    acks: dict[str, AckedBy] = field(default_factory=dict)
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -75,6 +77,7 @@ class CoordinatorState:
         self.promotions: dict[str, BranchPromoted] = {}  #: by branch: its last one
         self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
+        self.acks: dict[str, AckedBy] = {}  #: by branch, or by its own name: the last word on its synchronous replica
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -97,6 +100,7 @@ class CoordinatorState:
         self.acts = ActBook(kept.acts, kept.keys)
         self.former = kept.former
         self.promotions = kept.promotions
+        self.acks = kept.acks
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -123,10 +127,13 @@ class CoordinatorState:
         self.promotions[record.name] = record
         self.former = [one for one in (*self.former, record.former_instance) if one != record.instance]
         self.acts.branch_promoted(record, self.seq, self.at_us)
+        if record.name in self.acks:  # the branch stands alone until another is named
+            self.acks[record.name] = AckedBy("", b"", self.seq)
 
     def _branch_left(self, record: BranchLeft) -> None:
         self.acts.branch_left(record, self.seq, self.at_us)
         was = self.branches.pop(record.name)
+        self.acks.pop(record.name, None)
         self.promotions.pop(record.name, None)  # nobody can be promoted to it any more; `former` stays
         self.retired[record.name] = RetiredInfo(was.name, was.endpoint, was.currency, was.instance, record.by, self.at_us)
 
@@ -178,6 +185,10 @@ class CoordinatorState:
     def _keys_changed(self, record: KeysChanged) -> None:
         self.acts.keys_changed(record, self.seq, self.at_us)
 
+    def _acks_named(self, record: AcksNamed) -> None:
+        self.acks[record.of] = AckedBy(record.replica, record.instance, self.seq)
+        self.acts.acks_named(record, self.seq, self.at_us)
+
     @property
     def unposted(self) -> int:
         """Rows applied since the last posting."""
@@ -210,6 +221,7 @@ class CoordinatorState:
             self.former,
             self.promotions,
             list(self.retired.values()),
+            self.acks,
         )
 
     def posted(self) -> None:
@@ -240,4 +252,5 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     TokenMade: CoordinatorState._token_made,
     TokenRevoked: CoordinatorState._token_revoked,
     KeysChanged: CoordinatorState._keys_changed,
+    AcksNamed: CoordinatorState._acks_named,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -11,10 +11,12 @@ from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
 from zbank.protocol.messages import (
+    AckedBy,
     BranchInfo,
     Fault,
     Feed,
     Lead,
+    NameAcks,
     Promote,
     Promoting,
     Register,
@@ -24,9 +26,10 @@ from zbank.protocol.messages import (
     Retire,
     RetiredInfo,
 )
-from zbank.protocol.records import BranchJoined, BranchPromoted, Fork
+from zbank.protocol.records import AcksNamed, BranchJoined, BranchPromoted, Fork
 
 MAX_BRANCHES = 1_000
+NO_WORDS: Mapping[str, AckedBy | None] = {}
 MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
 REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
@@ -52,6 +55,7 @@ class Directory:
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
         self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
+        self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
         self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
         self.behind = ""  #: why this coordinator must not serve; "" = it may
@@ -62,6 +66,7 @@ class Directory:
         self._replicas = before._replicas
         self.begun_us = before.begun_us
         self._promoted = before._promoted
+        self._wanted_acks = before._wanted_acks
         self.up = before.up
         self.behind = before.behind
 
@@ -121,6 +126,7 @@ class Directory:
                 "it was restored from an old copy; bring the newest data back"
             )
         self._epochs[info.name] = info.epoch
+        self._wanted_acks[info.name] = message.acks
         retired = state.retired.get(info.name)
         if retired is not None:  # it answers questions; if it is an old copy that knows nothing of its end, it hears of it
             registered = self._registered(state.branches)
@@ -154,6 +160,40 @@ class Directory:
             self._replicas[info.name] = (info, now.mono_us)
         return self._registered(self._state.branches)
 
+    def wanted(self, info: ReplicaInfo, wanted_here: str) -> AcksNamed | None:
+        """What to record when a replica has come that a config wants as the synchronous one, and there was no word on it yet.
+        `wanted_here` is the one of this coordinator itself."""
+        wanted = wanted_here if info.of == self._state.name else self._wanted_acks.get(info.of)
+        if wanted != info.name or info.of in self._state.acks:
+            return None
+        return AcksNamed(info.of, info.name, info.instance, "")
+
+    def name(self, message: NameAcks, caller: str, now: Now) -> AcksNamed | Fault:
+        """What to record when an operator names a synchronous replica, or none any more."""
+        if message.of != self._state.name and message.of not in self._state.branches:
+            return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
+        if message.replica:
+            info, told_us = self._replicas.get(message.replica, (None, 0))
+            if info is None or info.of != message.of or info.instance != message.instance:
+                detail = f"no replica {message.replica} of {message.of} with that data has been heard of"
+                return Fault(code="replica_not_found", detail=detail)
+            if now.mono_us - told_us > REPLICA_SILENT_US:
+                return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
+            if self._may_have_void_rows(info):
+                return _diverged(info)
+        return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
+
+    def _may_have_void_rows(self, info: ReplicaInfo) -> bool:
+        promotion = self._state.promotions.get(info.of)
+        forks = () if promotion is None else promotion.forks
+        return any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks)
+
+    def told(self, name: str, word: AckedBy | None) -> list[Effect]:
+        """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
+        if name not in self.up:
+            return []
+        return [Effect(name, 0, self._registered(self._state.branches, {name: word}))]
+
     def info_of(self, replica: str) -> ReplicaInfo:
         """What a replica that is known said of itself last."""
         return self._replicas[replica][0]
@@ -178,10 +218,8 @@ class Directory:
         if joined.instance == info.instance:
             detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
             return Fault(code="foreign_store", detail=detail)
-        forks = () if before is None else before.forks
-        if any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks):
-            detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
-            return Fault(code="diverged", detail=detail)
+        if self._may_have_void_rows(info):
+            return _diverged(info)
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -196,7 +234,7 @@ class Directory:
             detail = f"the coordinator has just been started: branch {message.branch} may be up and not have come back yet"
             return Fault(code="busy", detail=f"not done: {detail}; ask again in a moment", retry_after_ms=1000)
         epoch = max(self._epochs.get(message.branch, 0), *others) + 1
-        forks = (*forks, Fork(epoch, info.seq))
+        forks = (*(() if before is None else before.forks), Fork(epoch, info.seq))
         return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
 
     def _already(self, message: Promote) -> ReplicaInfo | None:
@@ -222,10 +260,14 @@ class Directory:
         retired = tuple(self._state.retired.values())[-MAX_RETIRED_TOLD:]
         return messages.Directory(self._state.name, self._infos(self._state.branches), replicas, retired)
 
-    def _registered(self, listed: dict[str, BranchJoined]) -> Registered:
-        return Registered(self._state.name, self._state.epoch, self._infos(listed), self._feed)
+    def _registered(self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS) -> Registered:
+        return Registered(self._state.name, self._state.epoch, self._infos(listed, words), self._feed)
 
-    def _infos(self, listed: dict[str, BranchJoined]) -> tuple[BranchInfo, ...]:
+    def _infos(
+        self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS
+    ) -> tuple[BranchInfo, ...]:
+        """`words`: what is about to be recorded."""
+        acks = {**self._state.acks, **words}
         return tuple(
             BranchInfo(
                 name=name,
@@ -234,9 +276,15 @@ class Directory:
                 instance=joined.instance,
                 epoch=self._epochs.get(name, 0),
                 up=name in self.up,
+                acks=acks.get(name),
             )
             for name, joined in sorted(listed.items())
         )
+
+
+def _diverged(info: ReplicaInfo) -> Fault:
+    detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
+    return Fault(code="diverged", detail=detail)
 
 
 def _was_retired(info: RetiredInfo) -> str:

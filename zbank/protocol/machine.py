@@ -17,7 +17,7 @@ from zbank.domain.account import Account
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import ZbankError
 from zbank.protocol.fold import Posting, Row, Settled
-from zbank.protocol.messages import CLIENT, AnyMessage, Fault, Request, StatusInfo, Txn
+from zbank.protocol.messages import CLIENT, AckedBy, AnyMessage, Fault, Request, StatusInfo, Txn
 from zbank.protocol.records import NotedKey, Record
 
 Address = bytes | str  #: a routing id for a client's connection, the configured name for an actor
@@ -118,6 +118,11 @@ class Machine(ABC):
     @property
     def closed(self) -> Fault | None:
         """Why nothing may be told of what this actor keeps; None when it may."""
+        return None
+
+    @property
+    def acks(self) -> AckedBy | None:
+        """Who must have on its disk what an effect stands on, before that leaves (PROTOCOL R3); None = nobody else."""
         return None
 
     @abstractmethod

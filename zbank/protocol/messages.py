@@ -18,6 +18,7 @@ from zbank.protocol.actor_messages import (
     OCCUPIED,
     REFUSED,
     STALE,
+    STOPPED,
     STORAGE_FULL,
     VOID,
     YES,
@@ -71,8 +72,11 @@ from zbank.protocol.replica_messages import (
     Feed,
     GetDecisions,
     GetRows,
+    Held,
     Lead,
     Look,
+    NameAcks,
+    Named,
     Promote,
     Promoting,
     Redeliver,
@@ -118,6 +122,7 @@ from zbank.protocol.wire import (
     REPLICA,
     TELLER,
     UNKNOWN,
+    AckedBy,
     BranchInfo,
     Message,
     Place,
@@ -148,6 +153,7 @@ Request = (
     | RevokeToken
     | GetTokens
     | Promote
+    | NameAcks
     | RetireBranch
 )
 Read = ListAccounts | GetEntries | GetTransfer | ListTransfers  # served from the posted tables, after the turn's force
@@ -171,6 +177,7 @@ Answer = (
     | ActsPage
     | Standing
     | Promoting
+    | Named
     | BranchRetired
 )
 Peer = (
@@ -228,6 +235,7 @@ __all__ = [
     "RELEASED",
     "REPLICA",
     "STALE",
+    "STOPPED",
     "STORAGE_FULL",
     "TELLER",
     "UNKNOWN",
@@ -238,6 +246,7 @@ __all__ = [
     "AccountInfo",
     "AccountsPage",
     "Ack",
+    "AckedBy",
     "ActInfo",
     "ActsPage",
     "Answer",
@@ -270,6 +279,7 @@ __all__ = [
     "GetStatus",
     "GetTokens",
     "GetTransfer",
+    "Held",
     "Hello",
     "HistogramInfo",
     "InDoubt",
@@ -282,6 +292,8 @@ __all__ = [
     "Look",
     "MakeToken",
     "Message",
+    "NameAcks",
+    "Named",
     "OpenAccount",
     "Opened",
     "Outcome",

@@ -18,13 +18,14 @@ from typing import Any, ClassVar
 from zbank.clock import Now
 from zbank.domain.account import Account
 from zbank.domain.book import branch_movements, net
-from zbank.domain.legs import SUSPENSE, check_date, check_legs, content_digest, home_branch
+from zbank.domain.legs import SUSPENSE, check_date, check_legs, content_digest
 from zbank.domain.refusal import CANCELLED, Refusal
 from zbank.errors import InvalidInput
 from zbank.protocol import accounts, inquiry, needs, retiring, votes
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.branch_status import branch_status
 from zbank.protocol.fold import Settled
+from zbank.protocol.gate import alone, wanting
 from zbank.protocol.inquiry import Inquirer
 from zbank.protocol.machine import (
     CONFLICTING_ID,
@@ -46,13 +47,14 @@ from zbank.protocol.messages import (
     COMMITTED,
     COORDINATOR,
     PENDING,
-    REFUSED,
     STALE,
+    STOPPED,
     STORAGE_FULL,
     VOID,
     YES,
     Abort,
     Ack,
+    AckedBy,
     AnyMessage,
     Cancel,
     ChangeAccount,
@@ -74,18 +76,17 @@ from zbank.protocol.messages import (
     StillPending,
     Transfer,
     Txn,
-    Vote,
 )
 from zbank.protocol.outcomes import fits, next_row, outcome_of, replay
 from zbank.protocol.reconciling import Reconciler
 from zbank.protocol.records import (
     Aborted,
     AccountOpened,
+    AcksBy,
     Committed,
     Content,
     CoordinatorSeen,
     Executed,
-    Prepared,
     Record,
     Refused,
     Started,
@@ -99,18 +100,28 @@ class Participant(Machine):
 
     role: ClassVar[str] = BRANCH
 
-    def __init__(self, state: BranchState, system_accounts: Collection[str], coordinator_count: int = 1) -> None:
-        """`coordinator_count`: so many are configured; a promoted branch opens when all have told what they decided."""
+    def __init__(
+        self, state: BranchState, system_accounts: Collection[str], coordinator_count: int = 1, wanted_acks: str = ""
+    ) -> None:
+        """`coordinator_count`: so many are configured; a promoted branch opens when all have told what they decided.
+        `wanted_acks`: the replica that is to be the synchronous one by the config; until it is named, nothing leaves."""
         super().__init__(state)
         self.state = state
         self._system_accounts = system_accounts
         self._inquirer = Inquirer(state)
         self._reconciler = Reconciler(state, coordinator_count)
+        self._wanted_acks = wanted_acks
+        self._told_acks: AckedBy | None = None  #: by the coordinator: to be taken over
 
     @property
     def closed(self) -> Fault | None:
         """A promoted branch lacks commits until it is reconciled."""
         return None if self.state.promotion is None else self._reconciler.fault
+
+    @property
+    def acks(self) -> AckedBy | None:
+        """The synchronous replica, by the coordinator's last word."""
+        return wanting(self.state.acks, self._wanted_acks)
 
     # --- what the turn needs ---------------------------------------------------------------------------------------
 
@@ -152,7 +163,7 @@ class Participant(Machine):
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now: a fault to a client, a vote that binds nobody to a coordinator."""
         if isinstance(message, Prepare):
-            answer = STORAGE_FULL if fault.code == "storage_full" else BUSY
+            answer = {"storage_full": STORAGE_FULL, "branch_unavailable": STOPPED}.get(fault.code, BUSY)
             return (Effect(sender.address, n, votes.plain(self.state, message, answer)),)
         if isinstance(message, Transfer | Forward | Cancel | OpenAccount | ChangeAccount):
             return (Effect(sender.address, n, fault),)
@@ -250,28 +261,7 @@ class Participant(Machine):
             self.alarms["bad_prepare"] = fault
         if fault or len(state.prepared) >= MAX_PREPARED:
             return self._answer(sender, n, votes.plain(state, message, BUSY))
-        return self._first_prepare(sender, n, message)
-
-    def _first_prepare(self, sender: Sender, n: int, message: Prepare) -> Step:
-        state = self.state
-        transfer = message.transfer
-        movements = branch_movements(transfer.legs, state.name)
-        refusal = retiring.refusal(state) or state.book.check(net(movements), transfer.currency)
-        content = Content(
-            transfer.legs,
-            transfer.currency,
-            transfer.memo,
-            transfer.effective_on,
-            message.digest,
-            message.caller,
-        )
-        if refusal is None:
-            vote = Vote(message.txn, transfer.id, YES, state.number, state.seq + 1)
-            return self._answer(sender, n, vote, Prepared(transfer.id, message.txn, content))
-        if home_branch(transfer.legs) != state.name:
-            return self._answer(sender, n, votes.plain(state, message, REFUSED, refusal=refusal))
-        record = Refused(transfer.id, message.digest, message.caller, refusal, content)
-        vote = Vote(message.txn, transfer.id, REFUSED, state.number, state.seq + 1, refusal=refusal, final=True)
+        record, vote = votes.first(state, message)
         return self._answer(sender, n, vote, record)
 
     def _commit(self, sender: Sender, n: int, message: Commit, now: Now) -> Step:
@@ -336,6 +326,7 @@ class Participant(Machine):
         """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
         if message.coordinator != sender.caller:
             return NOTHING
+        self._told_acks = next((info.acks for info in message.branches if info.name == self.state.name), None)
         mark = self.state.coordinators.get(message.coordinator)
         effects = [
             *self._inquirer.met(message.coordinator, message.epoch),
@@ -361,8 +352,10 @@ class Participant(Machine):
     # --- time and peers --------------------------------------------------------------------------------------
 
     def tick(self, now: Now) -> Step:
-        """Inquire about what is in doubt for too long (P8)."""
-        return Step(None, self._inquirer.due(now) + self._reconciler.due(now))
+        """Inquire about what is in doubt for too long (P8); take over who is named as synchronous replica (R3)."""
+        told, known = self._told_acks, self.state.acks
+        record = AcksBy(told) if told and (known is None or told.generation > known.generation) else None
+        return Step(record, self._inquirer.due(now) + self._reconciler.due(now))
 
     def peer_down(self, name: str) -> None:
         """A coordinator is silent: others will be asked."""
@@ -371,7 +364,9 @@ class Participant(Machine):
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this branch does."""
-        return branch_status(self.state, about, BRANCH, self.state.name, self.alarms.values(), self._inquirer.in_doubt(now))
+        state = self.state
+        alarms = (*self.alarms.values(), *alone(state.name, state.acks, self._wanted_acks))
+        return branch_status(state, about, BRANCH, state.name, alarms, self._inquirer.in_doubt(now))
 
 
 _DECIDE: dict[type[AnyMessage], Callable[[Participant, Sender, int, Any, Now], Step]] = {

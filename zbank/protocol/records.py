@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from zbank.domain.legs import Leg
 from zbank.domain.refusal import Refusal
-from zbank.protocol.messages import Txn
+from zbank.protocol.messages import AckedBy, Txn
 
 
 class Record(Struct, array_like=True, frozen=True, gc=False):
@@ -145,7 +145,23 @@ class Retired(Record, frozen=True, tag="retired"):
     by: str  #: who asked the coordinator
 
 
+class AcksBy(Record, frozen=True, tag="acks_by"):
+    """From this row on, nothing leaves the branch before this replica has it: the coordinator's word, taken over (R3)."""
+
+    acks: AckedBy
+
+
 # --- coordinator ---
+
+
+class AcksNamed(Record, frozen=True, tag="acks_named"):
+    """A replica is the synchronous one of a branch, or of this coordinator: the row's number is the word's generation (R3)."""
+
+    of: str
+    replica: str  #: "" = none any more
+    instance: bytes  #: of its store
+    by: str  #: who said so; "" = the config
+
 
 
 class BranchJoined(Record, frozen=True, tag="branch_joined"):
@@ -278,8 +294,18 @@ BranchRecord = (
     | Redelivered
     | Reconciled
     | Retired
+    | AcksBy
 )
 CoordinatorRecord = (
-    Started | BranchJoined | BranchPromoted | BranchLeft | Decided | Ended | TokenMade | TokenRevoked | KeysChanged
+    Started
+    | BranchJoined
+    | BranchPromoted
+    | BranchLeft
+    | Decided
+    | Ended
+    | TokenMade
+    | TokenRevoked
+    | KeysChanged
+    | AcksNamed
 )
 AnyRecord = BranchRecord | CoordinatorRecord

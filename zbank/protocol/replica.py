@@ -34,6 +34,7 @@ from zbank.protocol.messages import (
     Fault,
     GetAccount,
     GetRows,
+    Held,
     Lead,
     Registered,
     RegisterReplica,
@@ -170,6 +171,8 @@ class Follower(Machine):
 
     def _hear(self, message: Rows, now: Now) -> Step:
         """Chain what the feed says to what is here; whether it is true, the branch says."""
+        if self._is_synchronous:  # rows come as answers, and nothing is published
+            return NOTHING
         seq, chain = self._tip()
         if message.after > seq:
             self._has_gap = True
@@ -193,7 +196,17 @@ class Follower(Machine):
         limit = 0 if self._heard and not self._has_gap else MAX_ROWS
         self._has_gap = False
         self._asked_rows = limit > 0
-        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], limit)),))
+        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], limit, self._held(self.state.seq))),))
+
+    @property
+    def _is_synchronous(self) -> bool:
+        """By its own rows: whoever wrote them waits for this replica (R3)."""
+        acks = self.state.acks
+        return acks is not None and acks.instance == self._instance
+
+    def _held(self, seq: int) -> Held | None:
+        """The acknowledgement: rows up to this one are on the disk when this step's messages leave."""
+        return Held(self._instance, seq, self._chain) if self._is_synchronous and not self._heard else None
 
     def _confirmed(self, message: Rows, now: Now) -> Step:
         """The branch's own word on a row: take all up to it, and what follows."""
@@ -229,12 +242,13 @@ class Follower(Machine):
         if self._goal is not None and reached >= self._goal[0]:
             self._level_us = max(self._level_us, self._goal[1])
             self._goal = None
-        if reached >= message.seq or not self._asked_rows:
+        if not self._is_synchronous and (reached >= message.seq or not self._asked_rows):
             return Step(taken=taken)
-        # More is there than one answer holds. The fold is behind until this step is applied, so ask by number.
+        # More is there than one answer holds, or will be. The fold is behind until this step is applied: ask by number.
         self._asked_us = now.mono_us
+        self._asked_rows = True
         after = self._heard[-1].row.seq if self._heard else reached
-        return Step(None, (Effect(state.name, 0, GetRows(after, MAX_ROWS)),), taken)
+        return Step(None, (Effect(state.name, 0, GetRows(after, MAX_ROWS, self._held(reached))),), taken)
 
     def _differs(self, message: Rows, count: int, now: Now) -> Step:
         """The branch has not the same row there. What was only heard is dropped; what was taken is an alarm."""
@@ -286,8 +300,18 @@ class Follower(Machine):
     def info(self, now: Now) -> ReplicaInfo:
         """Where this replica stands, for the directory."""
         at = self.standing(now)
+        acks = self.state.acks.generation if self.state.acks is not None and self._is_synchronous else 0
         return ReplicaInfo(
-            self._name, self.state.name, self._endpoint, self._instance, at.epoch, at.seq, at.behind, at.lag_us, self._can_lead
+            name=self._name,
+            of=self.state.name,
+            endpoint=self._endpoint,
+            instance=self._instance,
+            epoch=at.epoch,
+            seq=at.seq,
+            behind=at.behind,
+            lag_us=at.lag_us,
+            can_lead=self._can_lead,
+            acks=acks,
         )
 
     def status(self, about: About, now: Now) -> StatusInfo:

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from zbank.domain.legs import BranchName
 from zbank.protocol.wire import (
     FAR_US,
+    AckedBy,
     CommitNumber,
     Count,
     CurrencyCode,
@@ -45,11 +46,20 @@ class RowInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
     body: Annotated[bytes, Meta(max_length=MAX_ROW_BYTES)]
 
 
+class Held(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A synchronous replica's acknowledgement: all rows up to this one are on its disk (PROTOCOL R3)."""
+
+    instance: Id  #: of its store
+    seq: Count
+    chain: ChainValue  #: of that row
+
+
 class GetRows(Message, frozen=True, tag="rows?"):
-    """To a branch: what stands in your journal after this row? Answered by Rows."""
+    """What stands in your journal after this row? Answered by Rows: at once, or with `held` when there is something."""
 
     after: Count
     limit: Annotated[int, Meta(ge=0, le=MAX_ROWS)]
+    held: Held | None = None  #: from a synchronous replica: its question for more is the acknowledgement of what came
 
 
 class Rows(Message, frozen=True, tag="rows"):
@@ -81,6 +91,21 @@ class Promoting(Message, frozen=True, tag="promoting"):
     """It is recorded: the replica takes over as soon as it hears of it."""
 
     info: ReplicaInfo
+
+
+class NameAcks(Message, frozen=True, tag="acks"):
+    """Operator to coordinator: nothing more leaves this actor before this replica has it. Answered by Named or Fault."""
+
+    of: Name  #: the branch, or the coordinator itself
+    replica: Name  #: "" = none
+    instance: Annotated[bytes, Meta(max_length=16)]  #: of the replica's store, as the operator saw it
+    caller: Name = ""  #: as in Transfer
+
+
+class Named(Message, frozen=True, tag="named"):
+    """It is recorded: the branch follows as soon as it hears of it."""
+
+    acks: AckedBy
 
 
 class Lead(Message, frozen=True, tag="lead"):

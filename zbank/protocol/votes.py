@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from zbank.domain.legs import DIGEST_BYTES, check_legs
+from zbank.domain.book import branch_movements, net
+from zbank.domain.legs import DIGEST_BYTES, check_legs, home_branch
 from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidInput
+from zbank.protocol import retiring
 from zbank.protocol.branch_meta import PreparedTxn
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.fold import Settled
-from zbank.protocol.messages import CONFLICT, KNOWN, OCCUPIED, Prepare, Vote
+from zbank.protocol.messages import CONFLICT, KNOWN, OCCUPIED, REFUSED, YES, Prepare, Vote
 from zbank.protocol.outcomes import fits, outcome_of
+from zbank.protocol.records import Content, Prepared, Record, Refused
+
+
+def first(state: BranchState, message: Prepare) -> tuple[Record | None, Vote]:
+    """The vote on a transfer that is new here, with the record that it stands on: a yes means that commit cannot fail (P4)."""
+    transfer = message.transfer
+    refusal = retiring.refusal(state) or state.book.check(
+        net(branch_movements(transfer.legs, state.name)), transfer.currency
+    )
+    content = Content(
+        transfer.legs, transfer.currency, transfer.memo, transfer.effective_on, message.digest, message.caller
+    )
+    if refusal is None:
+        vote = Vote(message.txn, transfer.id, YES, state.number, state.seq + 1)
+        return Prepared(transfer.id, message.txn, content), vote
+    if home_branch(transfer.legs) != state.name:
+        return None, plain(state, message, REFUSED, refusal=refusal)
+    vote = Vote(message.txn, transfer.id, REFUSED, state.number, state.seq + 1, refusal=refusal, final=True)
+    return Refused(transfer.id, message.digest, message.caller, refusal, content), vote
 
 
 def plain(state: BranchState, message: Prepare, answer: str, *, seq: int = 0, refusal: Refusal | None = None) -> Vote:

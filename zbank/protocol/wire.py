@@ -10,7 +10,7 @@ from zbank.domain.legs import MAX_LEGS, MAX_MEMO_CHARS, BranchName, Leg
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import InvalidInput
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 MAX_PAGE = 1000
 MAX_SEARCH_CHARS = 100
 
@@ -93,6 +93,7 @@ class ReplicaInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     behind: Count  #: rows that its branch is known to have more
     lag_us: Count  #: it has everything that its branch had so long ago
     can_lead: bool = True  #: it has the branch's key, so that it can take its place
+    acks: Count = 0  #: the generation by which it is the synchronous replica, as its rows say; 0 = it is not
 
 
 class RetiredInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -106,6 +107,14 @@ class RetiredInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     at_us: Count
 
 
+class AckedBy(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The coordinator's word on who holds an actor's rows before anything that stands on them leaves it (PROTOCOL R3)."""
+
+    replica: Name  #: the synchronous replica; "" = by that word there is none
+    instance: Annotated[bytes, Meta(max_length=16)]  #: of its store; b"" = none is known
+    generation: Count  #: grows with each word; 0 = there was none yet
+
+
 class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """One line of the coordinator's directory."""
 
@@ -115,3 +124,4 @@ class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_
     instance: Id  #: of its store
     epoch: Count
     up: bool  #: heard of within the heartbeat limit
+    acks: AckedBy | None = None  #: None = there was never a word on it

@@ -1,10 +1,20 @@
-"""The part of the Client that is about which branches there are."""
+"""The part of the Client that is about which branches there are, and on how many disks they stand."""
 
 from __future__ import annotations
 
 from zbank.domain.account import check_branch_name
 from zbank.errors import NoAnswer, Refused, RemoteFault
-from zbank.protocol.messages import BranchRetired, Directory, GetDirectory, RetireBranch, RetiredInfo
+from zbank.protocol.messages import (
+    AckedBy,
+    BranchRetired,
+    Directory,
+    GetDirectory,
+    NameAcks,
+    Named,
+    ReplicaInfo,
+    RetireBranch,
+    RetiredInfo,
+)
 from zbank.transport.client_base import ClientBase
 from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
 
@@ -40,11 +50,34 @@ class MemberClient(ClientBase):
                 raise Refused(error.remote_code, error.detail) from None
             raise
 
+    def name_acks(self, of: str, replica: ReplicaInfo | None) -> AckedBy:
+        """From now on nothing leaves branch `of` (or the coordinator, by its name) before this replica has it on its disk;
+        None = it stands alone again. Gives the coordinator's word; the branch follows it as soon as it hears of it. Only an
+        operator may.
+
+        Raises RemoteFault `branch_not_found`, `replica_not_found` or `diverged`, and NoAnswer when it is not known whether
+        it was recorded: ask again.
+        """
+        name, instance = ("", b"") if replica is None else (replica.name, replica.instance)
+        request: AccountWrite[AckedBy] = AccountWrite(
+            THE_COORDINATOR,
+            NameAcks(of, name, instance, self._asker.caller),
+            self._timeout_us,
+            (Named,),
+            _word_of,
+            lambda reason: NoAnswer(f"{reason}: it is not known whether that was recorded; ask again"),
+        )
+        return self._io.call(request)
+
     def retired_branches(self) -> list[RetiredInfo]:
         """The branches that have left for good, the latest last."""
         self._io.check_may_wait()
         self._contact()
         return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().retired)
+
+
+def _word_of(answer: Named) -> AckedBy:
+    return answer.acks
 
 
 def _info_of(answer: BranchRetired) -> RetiredInfo:

@@ -6,7 +6,7 @@ The loop drives it with frames from the network; the simulator drives the same c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -39,9 +39,9 @@ from zbank.protocol.replica import Follower
 from zbank.storage.decisions import lost_decisions
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
-from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
-from zbank.transport.looks import LOOKS, READS, AnyRead, ClientRead, rows_of
+from zbank.transport.followers import Followers
+from zbank.transport.looks import AT_ONCE, LOOKS, READS, WHILE_STOPPED, AnyRead, ClientRead, rows_of
 
 POST_EVERY_ROWS = 4096
 POST_IDLE_ROWS = 512
@@ -81,6 +81,8 @@ class Engine:
         self.publish: Callable[[Sequence[Row], bytes], None] | None = None  #: is given rows just forced, and the value before
         self.on_rows: Callable[[Sequence[Row]], None] | None = None  #: the same, also when nobody follows
         self.figures = Figures()  #: what this process counts
+        self._followers = Followers(store, self._started_us)
+        self._stopped: Fault | None = None  #: why nothing is taken on, for want of the synchronous replica
         self._take_office()
 
     @property
@@ -122,17 +124,18 @@ class Engine:
         self.figures.turn(len(batch))
         self._load(batch)
         effects: list[Effect] = []
+        at_once: list[Effect] = []  #: what stands on nothing that is recorded here
         reads: list[tuple[Sender, int, AnyRead]] = []
         at_us = machine.label_us(now)
+        self._stopped = self._followers.see(machine, now.mono_us)
         for sender, n, message in batch:
+            declined = self._not_taken_on(sender, n, message)
+            if declined:
+                (effects if self._stopped is None else at_once).extend(declined)
+                continue
             if isinstance(message, READS):
                 reads.append((sender, n, message))
                 continue
-            if not self._room:
-                declined = machine.decline(sender, n, message, NO_ROOM)
-                if declined:
-                    effects.extend(declined)
-                    continue
             step = machine.decide(sender, n, message, now)
             if step.record is not None:
                 self._journal(step.record, at_us)
@@ -142,8 +145,9 @@ class Engine:
         try:
             self._force()
         except StorageFull:
-            return self._declined(batch, now)
-        effects.extend(self._answers(reads, now))
+            return self._let_out(self._declined(batch, now), batch, now)
+        for sender, n, read in reads:
+            (at_once if isinstance(read, AT_ONCE) else effects).extend(self._read(sender, n, read, now))
         if log.isEnabledFor(logging.DEBUG):
             self._log_requests(batch)
         if machine.role == BRANCH:
@@ -153,18 +157,19 @@ class Engine:
             asked = dict.fromkeys(effect.to for effect in effects if isinstance(effect.to, bytes))
             effects = [*(Effect(to, 0, standing) for to in asked), *effects]
         machine.fold.trim()
-        return effects
+        return at_once + self._let_out(effects, batch, now)
 
     def tick(self, now: Now) -> list[Effect]:
         """What follows from time passing."""
         if now.mono_us - self._room_checked_us >= ROOM_EVERY_US:
             self._room_checked_us = now.mono_us
             self._check_room()
+        self._stopped = self._followers.see(self.machine, now.mono_us)
         return self._do(self.machine.tick(now), now)
 
-    def keys_seen(self, good: Iterable[NotedKey], now: Now) -> None:
+    def keys_seen(self, good: Iterable[NotedKey], now: Now) -> list[Effect]:
         """These keys may connect now; who keeps the acts of those in charge records what has changed."""
-        self._do(self.machine.keys_seen(good), now)
+        return self._do(self.machine.keys_seen(good), now)
 
     def _do(self, step: Step, now: Now) -> list[Effect]:
         """What was decided without any message."""
@@ -174,7 +179,7 @@ class Engine:
             self._force()
         except StorageFull:
             return []
-        return list(step.effects)
+        return self._let_out(step.effects, (), now)
 
     def maintain(self, *, idle: bool = False) -> None:
         """Post when enough has gathered; called between drains, after the effects have left.
@@ -201,6 +206,28 @@ class Engine:
         """Post and close the store."""
         self.post()
         self._store.close()
+
+    # --- those who follow --------------------------------------------------------------------------------------------
+
+    def _not_taken_on(self, sender: Sender, n: int, message: AnyMessage) -> Collection[Effect]:
+        """The refusal of what cannot be taken on now; nothing when it can."""
+        if self._stopped is not None and sender.address and not isinstance(message, WHILE_STOPPED):  # else its own work
+            declined = self.machine.decline(sender, n, message, self._stopped)
+            if not declined and isinstance(message, Request):
+                declined = (Effect(sender.address, n, self._stopped),)
+            return declined
+        return () if self._room or isinstance(message, READS) else self.machine.decline(sender, n, message, NO_ROOM)
+
+    def _let_out(self, effects: Collection[Effect], batch: Sequence[Incoming], now: Now) -> list[Effect]:
+        """What may leave; the rest waits for the synchronous replica. That one itself is answered: it holds rows, not
+        promises, and has to get in before anything else can leave."""
+        acks = self.machine.acks
+        if acks is not None:
+            its = {sender.address for sender, _, _ in batch if (sender.role, sender.caller) == (REPLICA, acks.replica)}
+            to_it = [effect for effect in effects if effect.to in its]
+            rest = [effect for effect in effects if effect.to not in its]
+            return to_it + self._followers.let_out(acks, rest, now.mono_us)
+        return self._followers.let_out(acks, effects, now.mono_us)
 
     # --- parts of a turn -------------------------------------------------------------------------------------------
 
@@ -255,7 +282,7 @@ class Engine:
         self.machine.forced(forced_us)
         if self.on_rows is not None:
             self.on_rows(rows)
-        if self.publish is not None and forced_us < self.followed_until_us:
+        if self.publish is not None and forced_us < self.followed_until_us and self.machine.acks is None:
             self.publish(rows, before)
         self.figures.force.add(forced_us - begun_us)
         for kind, record in records:
@@ -266,7 +293,7 @@ class Engine:
         effects: list[Effect] = []
         for sender, n, message in batch:
             if isinstance(message, READS):
-                effects += self._answers([(sender, n, message)], now)
+                effects += self._read(sender, n, message, now)
                 continue
             if isinstance(message, LOOKS):
                 self._load([(sender, n, message)])
@@ -278,24 +305,18 @@ class Engine:
             effects.extend(declined)
         return effects
 
-    def _answers(self, reads: Sequence[tuple[Sender, int, AnyRead]], now: Now) -> list[Effect]:
-        """Answer a turn's reads, as far as the rows go that may be read between two drains."""
-        effects: list[Effect] = []
-        for sender, n, message in reads:
-            if isinstance(message, GetRows | GetDecisions):  # an actor asks one thing at a time
-                effects += [Effect(sender.address, n, one) for one in self._answers_to_actor(message, now)]
-                continue
-            answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
-            self._rows_read += rows_of(message, answer)
-            effects.append(Effect(sender.address, n, answer))
-        return effects
-
-    def _answers_to_actor(self, message: GetRows | GetDecisions, now: Now) -> Sequence[AnyMessage]:
-        if isinstance(message, GetRows):
+    def _read(self, sender: Sender, n: int, message: AnyRead, now: Now) -> list[Effect]:
+        """Answer a read after the force, as far as the rows go that may be read between two drains."""
+        if isinstance(message, GetRows):  # an actor asks one thing at a time
             self.followed_until_us = now.mono_us + FOLLOWED_US
-            return (rows_page(self._store, message),)
-        self.post()
-        return () if self.machine.fold.unposted else lost_decisions(self._store, message)  # it asks again
+            return self._followers.ask(sender, n, message, self.machine.acks, now.mono_us)
+        if isinstance(message, GetDecisions):
+            self.post()
+            unposted = self.machine.fold.unposted  # it asks again
+            return [] if unposted else [Effect(sender.address, n, one) for one in lost_decisions(self._store, message)]
+        answer = self._answer(message, now) if self._rows_read < MAX_DRAIN_READ_ROWS else OVERLOADED
+        self._rows_read += rows_of(message, answer)
+        return [Effect(sender.address, n, answer)]
 
     def _answer(self, message: ClientRead, now: Now) -> AnyMessage:
         """Answer a read after the force: from the posted tables, from the journal, or from what is counted."""

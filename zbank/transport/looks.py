@@ -20,6 +20,7 @@ from zbank.protocol.messages import (
     GetTransfer,
     ListAccounts,
     ListTransfers,
+    NameAcks,
     Read,
     TransfersPage,
 )
@@ -39,6 +40,9 @@ READS = (  # answered after the force
     GetRows,
     GetStatus,
 )
+
+AT_ONCE = (GetFigures, GetRows, GetStatus)  # these answers wait for no replica: they say how the actor does
+WHILE_STOPPED = (*AT_ONCE, NameAcks)  # taken also when the synchronous replica is away
 
 ClientRead = Read | GetEvents | GetFigures | GetStatus
 AnyRead = ClientRead | GetDecisions | GetRows

@@ -326,7 +326,7 @@ class ActorLoop:
         self._keyring = keys.keyring
         if self._feed is not None:  # also when a key has come to its end by itself
             self._feed.renew(keys)
-        self._engine.keys_seen(keys.noted(), self._clock.now())
+        self._send(self._engine.keys_seen(keys.noted(), self._clock.now()))
         if keys.pair != self._answers_by:  # whoever dialled meanwhile may have seen the new one first
             door = self._door
             before = [] if door is None else [(door, one) for one in door.connections()]

@@ -7,6 +7,7 @@ import click
 from zbank import __version__
 from zbank.apps.cli import (
     accounts,
+    acks,
     acts,
     bench,
     branches,
@@ -48,6 +49,7 @@ COMMANDS = (
     accounts.close,
     doubt.in_doubt,
     promote.promote,
+    acks.acks,
     tokens.tokens,
     keys.keys,
     discover.discover,

@@ -42,6 +42,7 @@ _port = click.IntRange(1, 65535)
 @click.option(
     "--replicas", type=click.IntRange(0, 16), metavar="N", help="Replicas to run beside it.  [from the config, or 0]"
 )
+@click.option("--synchronous", metavar="NAME", help="Replica that has to have all before it is answered.")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
 @log_options
 def branch(
@@ -82,6 +83,7 @@ def branch(
             preload=found.preload,
             drills=drills,
             keys=keys_folder(config),
+            acks="" if drills else found.synchronous,
         )
     else:
         settings = _by_flags(name, data, flags, preload=preload, drills=drills)
@@ -116,6 +118,7 @@ def _by_flags(
         preload=preload,
         drills=drills,
         keys=keys_folder(None),
+        acks=str(flags["synchronous"] or ""),
         looks=looks,
     )
 
@@ -123,7 +126,8 @@ def _by_flags(
 def _bank_flags(settings: BranchSettings) -> list[str]:
     """What a branch that was started by flags has to tell its replicas."""
     (coordinator,) = settings.coordinators
-    return ["--cluster", settings.cluster, "--coordinator", coordinator, "--currency", settings.currency]
+    told = ["--cluster", settings.cluster, "--coordinator", coordinator, "--currency", settings.currency]
+    return [*told, "--synchronous", settings.acks] if settings.acks else told
 
 
 def _with_replicas(settings: BranchSettings, count: int, where: Sequence[str]) -> int:
@@ -197,6 +201,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
 @click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
 @click.option("--currency", metavar="CODE", help=f"Currency of the branch.  [{DEFAULT_CURRENCY}]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
+@click.option("--synchronous", metavar="NAME", help="The branch's synchronous replica, when that is told by flags.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
 @log_options
 def replica(config: str | None, of: str, name: str | None, data: str | None, **flags: str | int | None) -> int:
@@ -217,7 +222,7 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
         name = check_name(name or f"{of}-replica")
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
-    told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster")}
+    told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster", "synchronous")}
     cluster = None if config is None else _load_alone(config, told_there)
     found = None if cluster is None else _branch_of(cluster, of)
     if cluster is None:
@@ -236,6 +241,7 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
         data=Path(data) if data else Path("data") / name if cluster is None else cluster.data,
         branches={} if found is None else {of: found.endpoint},
         keys=keys_folder(config),
+        acks=str(flags["synchronous"] or "") if found is None else found.synchronous,
     )
     return run_replica(settings)
 

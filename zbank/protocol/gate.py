@@ -1,0 +1,83 @@
+"""What leaves an actor waits until its synchronous replica has on its disk what it stands on (PROTOCOL R3).
+
+    turn ── force here ──▶ effects wait, with the row they stand on ── that row is on the replica's disk, too ──▶ they leave
+
+The coordinator's word says who the replica is, by the instance of its store; each word has a generation, and both the branch
+and the replica have it in their journals. So a replica that has a word, and whose coordinator knows no later one, has all that
+ever left after it: it can take the place of its branch, and nothing that was acknowledged is lost. Without the replica the
+branch stops. It never goes on alone unless an operator says so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+
+from zbank.protocol.machine import BUSY_RETRY_MS, Effect
+from zbank.protocol.messages import AckedBy, Fault
+
+SILENT_US = 3_000_000  #: after so long without a word from the replica the actor stops
+MAX_WAITING = 50_000  #: effects; more is not taken on
+
+
+def wanting(word: AckedBy | None, wanted: str) -> AckedBy | None:
+    """Who acknowledges by the last word. None yet, and one is wanted: nobody can, and so nothing leaves."""
+    if word is None:
+        return AckedBy(wanted, b"", 0) if wanted else None
+    return word if word.replica else None
+
+
+def alone(name: str, word: AckedBy | None, wanted: str) -> tuple[str, ...]:
+    """An alarm, when a synchronous replica is wanted and by the last word there is none."""
+    if not wanted or word is None or word.replica:
+        return ()
+    return (f"{name} has no synchronous replica: what it says stands on one disk. Name one: `zbank acks {name} REPLICA`",)
+
+
+class Gate:
+    """What waits, and how far the replica has come. Times are monotonic microseconds."""
+
+    def __init__(self, now_us: int) -> None:
+        self.acked_seq = 0  #: the replica has the rows up to this one
+        self._instance = b""  #: of the replica that this is about
+        self._heard_us = now_us
+        self._waiting: deque[tuple[int, Collection[Effect]]] = deque()
+        self._count = 0
+
+    def heed(self, acks: AckedBy | None, now_us: int) -> None:
+        """Who acknowledges now: another one than before begins from nothing."""
+        instance = acks.instance if acks is not None else b""
+        if instance != self._instance:
+            self._instance, self.acked_seq, self._heard_us = instance, 0, now_us
+
+    def acked(self, seq: int, now_us: int) -> None:
+        """The replica has the rows up to this one."""
+        self.acked_seq = max(self.acked_seq, seq)
+        self._heard_us = now_us
+
+    def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect]) -> list[Effect]:
+        """What may leave now, of these effects, which stand on row `seq`, and of what waits from before."""
+        if effects:
+            self._waiting.append((seq, effects))
+            self._count += len(effects)
+        leaving: list[Effect] = []
+        while self._waiting and (acks is None or (acks.instance and self._waiting[0][0] <= self.acked_seq)):
+            leaving += self._waiting.popleft()[1]
+        self._count -= len(leaving)
+        return leaving
+
+    def stopped(self, acks: AckedBy | None, name: str, now_us: int) -> Fault | None:
+        """Why nothing is taken on now; None when it is."""
+        if acks is None:
+            return None
+        if not acks.instance:
+            why = f"{name} waits for its synchronous replica {acks.replica}, which was never here"
+        elif now_us - self._heard_us > SILENT_US:
+            why = f"{name} has stopped: its synchronous replica {acks.replica} does not answer"
+        elif self._count > MAX_WAITING:
+            detail = f"too much waits for replica {acks.replica}: send it again in a moment"
+            return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
+        else:
+            return None
+        detail = f"{why}: not done, or not known; the same id may be sent again when it is back"
+        return Fault(code="branch_unavailable", detail=detail, retry_after_ms=1000)
