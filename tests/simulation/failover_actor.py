@@ -15,7 +15,7 @@ from zbank.protocol.fold import Row
 from zbank.protocol.machine import Effect, Machine, Sender
 from zbank.protocol.messages import BRANCH, COORDINATOR, FEED, REPLICA, AnyMessage, RowInfo, Rows
 from zbank.protocol.participant import Participant
-from zbank.protocol.replica import Follower
+from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 
@@ -67,7 +67,7 @@ class Actor:
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.role == REPLICA:
-            return Follower(COPY, "tcp://10.0.0.1:9200", store.instance, state, store.chain)
+            return BranchReplica(COPY, "tcp://10.0.0.1:9200", store.instance, state, store.chain)
         return Participant(state, (CASH, CLEARING))
 
     def _publish(self, rows: Sequence[Row], before: bytes) -> None:

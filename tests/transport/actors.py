@@ -15,10 +15,11 @@ from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import Effect, Machine
 from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA, AnyMessage, OpenAccount, Outcome, Transfer
 from zbank.protocol.participant import Participant
-from zbank.protocol.replica import Follower
+from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine, Incoming
 
@@ -93,7 +94,7 @@ class Desk:
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
-            return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
+            return BranchReplica("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
         return Participant(state, (CASH, CLEARING))
 
     def turn(self, *batch: Incoming) -> list[Effect]:

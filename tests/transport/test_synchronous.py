@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.transport.actors import INSTANCE, Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, prepare, txn_of
 from zbank.errors import StorageFull
+from zbank.protocol.following import ASK_EVERY_US, Follower
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -35,7 +36,6 @@ from zbank.protocol.messages import (
     StatusInfo,
     Vote,
 )
-from zbank.protocol.replica import ASK_EVERY_US, Follower
 
 FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
 THE_ONE = Sender(b"replica", REPLICA, "replica")

@@ -28,6 +28,7 @@ from zbank.config import (
     COORDINATOR_NAME,
     DEFAULT_COORDINATOR,
     DEFAULT_DATA,
+    STANDBY_NAME,
     ClusterConfig,
     data_file,
     load_config,
@@ -163,6 +164,8 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     commands = {COORDINATOR_NAME: zbank_command("coordinator", *common)}
     for name in config.branches:
         commands[name] = zbank_command("branch", *common, "--name", name, "--replicas", "0")
+    if config.coordinator.standby:
+        commands[STANDBY_NAME] = zbank_command("replica", *where, "--of", COORDINATOR_NAME)
     for name, branch in config.branches.items():
         commands |= replica_commands(name, branch.replicas, branch.bind, branch.endpoint, where)
     if config.rest is not None:
@@ -227,13 +230,13 @@ def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> se
 
 
 def _connect(config: ClusterConfig, keys: Path | None) -> Client:
-    return Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
+    return Client(config.coordinator.places, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
 
 
 def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str, str]]:
     """Role, name and address of each actor. Replicas take a port that is free: the coordinator knows which."""
-    yield COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
     leads = setup.promoted(config)
+    yield f"former {COORDINATOR}" if STANDBY_NAME in leads else COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
     known: dict[str, str] = {}
     if config.replicas:
         with suppress(ZbankError), _connect(config, keys) as bank:
@@ -245,7 +248,9 @@ def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str
         else:
             yield BRANCH, name, branch.endpoint
     for name in config.replicas:
-        if name in leads:
+        if name == STANDBY_NAME:
+            yield COORDINATOR if name in leads else REPLICA, name, config.coordinator.standby
+        elif name in leads:
             yield f"{BRANCH} {leads[name]}", name, known.get(leads[name], "")
         else:
             yield REPLICA, name, known.get(name, "")

@@ -25,6 +25,7 @@ from zbank.protocol.records import (
     Ended,
     KeysChanged,
     NotedKey,
+    Promoted,
     Record,
     Started,
     TokenMade,
@@ -189,6 +190,10 @@ class CoordinatorState:
         self.acks[record.of] = AckedBy(record.replica, record.instance, self.seq)
         self.acts.acks_named(record, self.seq, self.at_us)
 
+    def _promoted(self, record: Promoted) -> None:
+        self.acks[self.name] = AckedBy("", b"", self.seq)  # who acknowledged is it: it stands alone until another is named
+        self.acts.coordinator_promoted(record, self.seq, self.at_us)
+
     @property
     def unposted(self) -> int:
         """Rows applied since the last posting."""
@@ -253,4 +258,5 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     TokenRevoked: CoordinatorState._token_revoked,
     KeysChanged: CoordinatorState._keys_changed,
     AcksNamed: CoordinatorState._acks_named,
+    Promoted: CoordinatorState._promoted,
 }

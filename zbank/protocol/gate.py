@@ -66,8 +66,8 @@ class Gate:
         self._count -= len(leaving)
         return leaving
 
-    def stopped(self, acks: AckedBy | None, name: str, now_us: int) -> Fault | None:
-        """Why nothing is taken on now; None when it is."""
+    def stopped(self, acks: AckedBy | None, name: str, code: str, now_us: int) -> Fault | None:
+        """Why nothing is taken on now, by this code; None when it is."""
         if acks is None:
             return None
         if not acks.instance:
@@ -80,4 +80,4 @@ class Gate:
         else:
             return None
         detail = f"{why}: not done, or not known; the same id may be sent again when it is back"
-        return Fault(code="branch_unavailable", detail=detail, retry_after_ms=1000)
+        return Fault(code=code, detail=detail, retry_after_ms=1000)

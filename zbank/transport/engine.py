@@ -17,9 +17,11 @@ from zbank.ids import format_id
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Taken, Wanted
 from zbank.protocol.messages import (
     BRANCH,
+    COORDINATOR,
     REPLICA,
     Ack,
     AnyMessage,
@@ -35,7 +37,6 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.records import NotedKey, Record
-from zbank.protocol.replica import Follower
 from zbank.storage.decisions import lost_decisions
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
@@ -89,6 +90,11 @@ class Engine:
     def name(self) -> str:
         """The actor's."""
         return self._store.identity.name
+
+    @property
+    def has_stopped(self) -> bool:
+        """It is a coordinator that takes nothing on, for want of its synchronous replica: branches may look for another."""
+        return self._stopped is not None and self.machine.role == COORDINATOR
 
     def _take_office(self) -> None:
         """A new epoch, forced before anything is served (P11, R5). A replica has no office: its epochs are its branch's."""

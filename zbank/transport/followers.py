@@ -11,7 +11,7 @@ from collections.abc import Collection
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Address, Effect, Machine, Sender
-from zbank.protocol.messages import AckedBy, Fault, GetRows, Held
+from zbank.protocol.messages import COORDINATOR, AckedBy, Fault, GetRows, Held
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
 
@@ -34,13 +34,15 @@ class Followers:
         """Why the actor takes nothing on now; None when it does. An alarm and the log say so while the replica is away."""
         name = self._store.identity.name
         self._gate.heed(machine.acks, now_us)
-        stopped = self._gate.stopped(machine.acks, name, now_us)
+        code = "out_of_office" if machine.role == COORDINATOR else "branch_unavailable"
+        stopped = self._gate.stopped(machine.acks, name, code, now_us)
         if stopped is None or stopped.code == "busy":
             if machine.alarms.pop(ALARM, ""):
                 log.warning("%s goes on: its synchronous replica is there", name)
         elif ALARM not in machine.alarms:
             machine.alarms[ALARM] = stopped.detail
-            log.error("%s. If the replica is lost for good: `zbank acks %s none`, or another one", stopped.detail, name)
+            cure = f"if it is lost for good: `zbank acks {name} none`, or another one"
+            log.error("%s. If it took this one's place, stop this one; %s", stopped.detail, cure)
         return stopped
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:

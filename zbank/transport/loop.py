@@ -115,6 +115,7 @@ class ActorLoop:
         while not self._stopping:
             now = self._clock.now()
             self._drain(now.mono_us)
+            self._inbox.is_stopped = self._engine.has_stopped
             batch = self._inbox.queue.take(TURN_MESSAGES, self._actors())
             if batch:
                 self._send(self._engine.turn(batch, self._clock.now()))

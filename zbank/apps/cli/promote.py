@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from zbank.apps.cli.output import emit_json
+from zbank.apps.cli.promote_coordinator import promote_coordinator
+from zbank.apps.cli.serve import STANDBY_PORT
 from zbank.apps.cli.shell import (
     EXIT_DONE,
     EXIT_REFUSED,
     EXIT_UNKNOWN,
     Bank,
     bank_options,
+    checked_endpoint,
     complain,
     json_option,
     printable,
@@ -31,19 +34,31 @@ LOOK_EVERY_S = 0.2
 
 @click.command()
 @click.argument("branch")
-@click.option("--replica", "name", required=True, metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
+@click.option("--replica", "name", metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
+@click.option("--at", metavar="ADDRESS", help="For the coordinator: where its replica is.  [the config's standby]")
 @click.option("--confirm", metavar="WORDS", help="The words that are asked for, where nobody can type them.")
 @bank_options
 @json_option
-def promote(bank: Bank, branch: str, name: str, confirm: str | None, as_json: bool) -> int:
-    """Let a replica take the place of BRANCH, whose process or machine is gone. Says first what is lost, and asks.
+def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: str | None, as_json: bool) -> int:
+    """Let a replica take the place of BRANCH (or of the coordinator), whose process or machine is gone. Says first what is
+    lost, and asks.
 
     \b
     Examples:
       zbank promote Mumbai --replica Mumbai-replica
       zbank promote Mumbai --replica Mumbai-replica --confirm "promote Mumbai"
+      zbank promote coordinator --config config/cluster.toml
     """
+    from zbank.config import COORDINATOR_NAME
+
     words = f"promote {branch}"
+    if branch == COORDINATOR_NAME:
+        place = checked_endpoint(at, "--at", STANDBY_PORT) if at else bank.endpoint.partition(",")[2]
+        if not place:
+            raise click.UsageError("say where the coordinator's replica is: --at ADDRESS, or --config FILE with a standby")
+        return promote_coordinator(bank, branch, place, lambda words: _is_confirmed(words, confirm), as_json=as_json)
+    if name is None:
+        raise click.UsageError("which of its replicas? --replica NAME; `zbank status` lists them")
     with bank.connect() as client:
         infos = {info.name: info for info in client.branches()}
         replicas = [info for info in client.replicas() if info.of == branch]
