@@ -23,6 +23,7 @@ from zbank.protocol.messages import (
     AckedBy,
     AnyMessage,
     BranchInfo,
+    EntriesPage,
     Fault,
     GetAccount,
     GetEntries,
@@ -151,6 +152,7 @@ def test_a_read_waits_for_the_row_that_it_shows_and_an_idle_branch_answers_at_on
     paid, after, entries = pair.exchange()
     assert isinstance(paid.message, Outcome)
     assert after.message != before.message
+    assert isinstance(entries.message, EntriesPage)
     assert len(entries.message.entries) == 2
 
 
