@@ -154,8 +154,8 @@ class Engine:
             effects = self._positions(effects, now) + effects
         elif isinstance(machine, Follower):
             standing = machine.standing(now)
-            asked = dict.fromkeys(effect.to for effect in effects if isinstance(effect.to, bytes))
-            effects = [*(Effect(to, 0, standing) for to in asked), *effects]
+            asked = dict.fromkeys(effect.to for effect in (*at_once, *effects) if isinstance(effect.to, bytes))
+            at_once[:0] = [Effect(to, 0, standing) for to in asked]
         machine.fold.trim()
         return at_once + self._let_out(effects, batch, now)
 
