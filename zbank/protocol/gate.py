@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection
 
 from zbank.protocol.machine import BUSY_RETRY_MS, Effect
-from zbank.protocol.messages import AckedBy, Fault
+from zbank.protocol.messages import AckedBy, Fault, ReplicaInfo
 
 SILENT_US = 3_000_000  #: after so long without a word from the replica the actor stops
 MAX_WAITING = 50_000  #: effects; more is not taken on
@@ -31,7 +31,13 @@ def alone(name: str, word: AckedBy | None, wanted: str) -> tuple[str, ...]:
     """An alarm, when a synchronous replica is wanted and by the last word there is none."""
     if not wanted or word is None or word.replica:
         return ()
-    return (f"{name} has no synchronous replica: what it says stands on one disk. Name one: `zbank acks {name} REPLICA`",)
+    return (f"no synchronous replica: what it says stands on one disk alone. Name one: `zbank acks {name} REPLICA`",)
+
+
+def keeps_all(word: AckedBy | None, info: ReplicaInfo) -> bool:
+    """This replica has all that ever left its branch: the directory's last word names it, and by its own rows its branch has
+    followed that very word. What it told of itself has to be older than the word that is looked at."""
+    return word is not None and bool(word.replica) and (word.instance, word.generation) == (info.instance, info.acks)
 
 
 class Gate:
@@ -41,6 +47,7 @@ class Gate:
         self.acked_seq = 0  #: the replica has the rows up to this one
         self._instance = b""  #: of the replica that this is about
         self._heard_us = now_us
+        self._asked_us: int | None = None
         self._waiting: deque[tuple[int, Collection[Effect]]] = deque()
         self._count = 0
 
@@ -70,14 +77,37 @@ class Gate:
         """Why nothing is taken on now, by this code; None when it is."""
         if acks is None:
             return None
-        if not acks.instance:
-            why = f"{name} waits for its synchronous replica {acks.replica}, which was never here"
-        elif now_us - self._heard_us > SILENT_US:
-            why = f"{name} has stopped: its synchronous replica {acks.replica} does not answer"
-        elif self._count > MAX_WAITING:
+        if not acks.instance or self._is_silent(now_us):
+            why = self._why(acks, now_us)
+            detail = f"{name} has stopped: {why}: not done, or not known; the same id may be sent again when it is there"
+            return Fault(code=code, detail=detail, retry_after_ms=1000)
+        if self._count > MAX_WAITING:
             detail = f"too much waits for replica {acks.replica}: send it again in a moment"
             return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
+        return None
+
+    def asked(self, now_us: int) -> None:
+        """The replica, or one of its name, asks for rows and acknowledges none."""
+        self._asked_us = now_us
+
+    def alarm(self, acks: AckedBy | None, name: str, now_us: int) -> str:
+        """What an operator has to know; "" = nothing, also as long as a start takes that is in order."""
+        if acks is None or not self._is_silent(now_us):
+            return ""
+        if acks.instance and self._asks(now_us):
+            todo = f"If it has begun anew, name it again: `zbank acks {name} {acks.replica}`"
         else:
-            return None
-        detail = f"{why}: not done, or not known; the same id may be sent again when it is back"
-        return Fault(code=code, detail=detail, retry_after_ms=1000)
+            todo = f"Start it. If it is lost for good: `zbank acks {name} REPLICA`, or `zbank acks {name} none`"
+        return f"stopped: {self._why(acks, now_us)}. {todo}"
+
+    def _why(self, acks: AckedBy, now_us: int) -> str:
+        what = "was never here"
+        if acks.instance:
+            what = "has not come so far, or has begun anew" if self._asks(now_us) else "does not answer"
+        return f"its synchronous replica {acks.replica} {what}"
+
+    def _is_silent(self, now_us: int) -> bool:
+        return now_us - self._heard_us > SILENT_US
+
+    def _asks(self, now_us: int) -> bool:
+        return self._asked_us is not None and now_us - self._asked_us <= SILENT_US

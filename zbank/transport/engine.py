@@ -160,8 +160,8 @@ class Engine:
             effects = self._positions(effects, now) + effects
         elif isinstance(machine, Follower):
             standing = machine.standing(now)
-            asked = dict.fromkeys(effect.to for effect in effects if isinstance(effect.to, bytes))
-            effects = [*(Effect(to, 0, standing) for to in asked), *effects]
+            asked = dict.fromkeys(effect.to for effect in (*at_once, *effects) if isinstance(effect.to, bytes))
+            at_once[:0] = [Effect(to, 0, standing) for to in asked]
         machine.fold.trim()
         return at_once + self._let_out(effects, batch, now)
 
@@ -348,6 +348,7 @@ class Engine:
             uptime_us=now.mono_us - self._started_us,
             journal_bytes=store.journal_bytes,
             version=__version__,
+            stopped=self._followers.stopped,
         )
 
     def _log_requests(self, batch: Sequence[Incoming]) -> None:

@@ -28,22 +28,25 @@ class Followers:
     def __init__(self, store: JournalStore, now_us: int) -> None:
         self._store = store
         self._gate = Gate(now_us)
-        self._waiting: dict[Address, tuple[int, GetRows, int]] = {}  #: for rows: envelope, question, since when
+        self.stopped = False  #: for want of the synchronous replica
+        self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
         """Why the actor takes nothing on now; None when it does. An alarm and the log say so while the replica is away."""
         name = self._store.identity.name
         self._gate.heed(machine.acks, now_us)
         code = "out_of_office" if machine.role == COORDINATOR else "branch_unavailable"
-        stopped = self._gate.stopped(machine.acks, name, code, now_us)
-        if stopped is None or stopped.code == "busy":
-            if machine.alarms.pop(ALARM, ""):
-                log.warning("%s goes on: its synchronous replica is there", name)
-        elif ALARM not in machine.alarms:
-            machine.alarms[ALARM] = stopped.detail
-            cure = f"if it is lost for good: `zbank acks {name} none`, or another one"
-            log.error("%s. If it took this one's place, stop this one; %s", stopped.detail, cure)
-        return stopped
+        fault = self._gate.stopped(machine.acks, name, code, now_us)
+        self.stopped = fault is not None and fault.code != "busy"
+        alarm, before = self._gate.alarm(machine.acks, name, now_us), machine.alarms.pop(ALARM, "")
+        if alarm:
+            machine.alarms[ALARM] = alarm
+            if alarm != before:
+                log.error("%s has %s", name, alarm)
+        elif before:
+            there = "its synchronous replica is there" if machine.acks is not None else "it stands on its own disk alone"
+            log.warning("%s goes on: %s", name, there)
+        return fault
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:
         """A replica asks for rows, and may acknowledge others by that: the answer, unless it has to wait."""
@@ -52,12 +55,18 @@ class Followers:
         if held is not None and its is not None and held.instance == its.instance and self._has(held):
             self._gate.heed(its, now_us)
             self._gate.acked(held.seq, now_us)
+        elif its is not None:
+            self._gate.asked(now_us)
+        if acks is not its and not self._gate.acked_seq:
+            return []  # what was told to others is not known: it would believe that it has all of that
         if held is not None and message.after == self._store.seq:
-            self._waiting[sender.address] = (n, message, now_us)
+            self._waiting[sender.address] = (sender, n, message, now_us)
             return []
-        # The others get what is acknowledged: else they might have what the one that takes over has not.
-        up_to = self._store.seq if acks is its else self._gate.acked_seq
-        return [Effect(sender.address, n, rows_page(self._store, message, up_to))]
+        return [Effect(sender.address, n, rows_page(self._store, message, self._up_to(sender, acks)))]
+
+    def _up_to(self, sender: Sender, acks: AckedBy | None) -> int:
+        """The others get what is acknowledged: else they might have what the one that takes over has not."""
+        return self._store.seq if acks is None or sender.caller == acks.replica else self._gate.acked_seq
 
     def _has(self, held: Held) -> bool:
         """The row is the same here: else it is another's journal that the replica has."""
@@ -70,9 +79,9 @@ class Followers:
         """What may leave after a turn: of its effects, of those that wait, and rows for who waits for some."""
         self._gate.heed(acks, now_us)
         leaving = self._gate.let_out(acks, self._store.seq, effects)
-        seq = self._store.seq
-        for address, (n, message, since_us) in list(self._waiting.items()):
-            if message.after < seq or now_us - since_us >= ANSWER_AFTER_US:
+        for address, (sender, n, message, since_us) in list(self._waiting.items()):
+            up_to = self._up_to(sender, acks)  # whoever is the synchronous one no more may still wait
+            if message.after < up_to or now_us - since_us >= ANSWER_AFTER_US:
                 del self._waiting[address]
-                leaving.append(Effect(address, n, rows_page(self._store, message, seq)))
+                leaving.append(Effect(address, n, rows_page(self._store, message, up_to)))
         return leaving
