@@ -72,8 +72,10 @@ class Followers:
         """The row is the same here: else it is another's journal that the replica has."""
         if held.seq == self._store.seq:
             return held.chain == self._store.chain
-        row = self._store.row(held.seq) if held.seq else None
-        return held.chain == (GENESIS if row is None and not held.seq else b"" if row is None else row.chain)
+        if not held.seq:
+            return held.chain == GENESIS
+        row = self._store.row(held.seq)
+        return row is not None and held.chain == row.chain
 
     def let_out(self, acks: AckedBy | None, effects: Collection[Effect], now_us: int) -> list[Effect]:
         """What may leave after a turn: of its effects, of those that wait, and rows for who waits for some."""
