@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.transport.actors import INSTANCE
-from tests.transport.test_synchronous import THE_ONE, Pair
+from tests.transport.test_synchronous import THE_ONE, Pair, status
+from tests.unit.protocol_support import SECOND_US
+from zbank.errors import StorageFull
+from zbank.protocol.following import ANSWER_LIMIT_US
+from zbank.protocol.gate import SILENT_US
 from zbank.protocol.messages import (
+    Fault,
+    GetAccount,
     GetRows,
     Held,
+    Outcome,
 )
 
 OTHER = bytes(range(1, 17))  #: instance of another replica's store
@@ -27,6 +35,12 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         yield both
 
 
+def fault_of(pair: Pair) -> str:
+    """The code by which a payment is refused at once; "" = it waits, or is done."""
+    faults = [effect.message.code for effect in pair.pay() if isinstance(effect.message, Fault)]
+    return "".join(faults)
+
+
 def test_a_row_that_is_not_here_yet_is_not_acknowledged_by_no_chain_value(pair: Pair) -> None:
     assert pair.pay() == []
     pair.on_the_way.clear()
@@ -34,3 +48,47 @@ def test_a_row_that_is_not_here_yet_is_not_acknowledged_by_no_chain_value(pair: 
     pair.send(GetRows(seq, 10, Held(INSTANCE, seq + 1_000_000, b"")), THE_ONE)
     assert pair.pay() == []
     assert pair.left == []
+
+
+def test_a_replica_whose_disk_is_full_stops_its_branch(pair: Pair) -> None:
+    """It is there and asks, again and again, for the rows that it cannot take."""
+    pair.replica.store.failures += [StorageFull("no room")] * 1000
+    assert pair.pay() == []
+    for _ in range(SILENT_US // ANSWER_LIMIT_US + 2):
+        pair.tick(ANSWER_LIMIT_US + 1)
+    assert pair.left == []
+    assert status(pair).stopped
+    assert "stopped" in status(pair).alarms[0]
+    assert fault_of(pair) == "branch_unavailable"
+    pair.replica.store.failures.clear()
+    pair.left.clear()
+    (effect,) = pair.tick(ANSWER_LIMIT_US + 1)
+    assert isinstance(effect.message, Outcome)
+    assert not status(pair).stopped
+
+
+def test_an_idle_branch_has_not_stopped(pair: Pair) -> None:
+    for _ in range(20):
+        pair.tick(SECOND_US)
+        assert not status(pair).stopped
+
+
+def test_a_replica_that_was_put_back_lets_nothing_out_before_it_has_come_so_far_again(pair: Pair) -> None:
+    pair.replica.store.close()
+    copy = pair.replica.path.with_suffix(".copy")
+    shutil.copy(pair.replica.path, copy)
+    pair.replica = pair.replica.restarted()
+    for _ in range(3):
+        pair.pay()
+        pair.exchange()
+    pair.replica.store.close()
+    shutil.copy(copy, pair.replica.path)
+    pair.replica = pair.replica.restarted()
+    asked = [effect.message for effect in pair.replica.tick(ANSWER_LIMIT_US) if isinstance(effect.message, GetRows)]
+    pair.on_the_way.clear()
+    pair.send(asked[0], THE_ONE)
+    assert pair.replica.store.seq < pair.branch.store.seq
+    assert pair.send(GetAccount("1")) == []
+    pair.exchange()
+    assert pair.replica.store.seq == pair.branch.store.seq
+    assert len(pair.left) == 4

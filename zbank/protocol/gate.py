@@ -48,6 +48,7 @@ class Gate:
         self._instance = b""  #: of the replica that this is about
         self._heard_us = now_us
         self._asked_us: int | None = None
+        self._acked_us: int | None = None
         self._waiting: deque[tuple[int, Collection[Effect]]] = deque()
         self._count = 0
 
@@ -55,12 +56,14 @@ class Gate:
         """Who acknowledges now: another one than before begins from nothing."""
         instance = acks.instance if acks is not None else b""
         if instance != self._instance:
-            self._instance, self.acked_seq, self._heard_us = instance, 0, now_us
+            self._instance, self.acked_seq, self._heard_us, self._acked_us = instance, 0, now_us, None
 
     def acked(self, seq: int, now_us: int) -> None:
-        """The replica has the rows up to this one."""
-        self.acked_seq = max(self.acked_seq, seq)
-        self._heard_us = now_us
+        """The replica has the rows up to this one. What counts is that it comes on, as long as something waits for it."""
+        self._acked_us = now_us
+        if seq > self.acked_seq or not self._waiting:
+            self._heard_us = now_us
+        self.acked_seq = seq  # also when it had more before: its file may have been put back
 
     def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect]) -> list[Effect]:
         """What may leave now, of these effects, which stand on row `seq`, and of what waits from before."""
@@ -94,20 +97,28 @@ class Gate:
         """What an operator has to know; "" = nothing, also as long as a start takes that is in order."""
         if acks is None or not self._is_silent(now_us):
             return ""
-        if acks.instance and self._asks(now_us):
+        if acks.instance and _is_recent(self._acked_us, now_us):
+            todo = "Its disk may be full"
+        elif acks.instance and _is_recent(self._asked_us, now_us):
             todo = f"If it has begun anew, name it again: `zbank acks {name} {acks.replica}`"
         else:
             todo = f"Start it. If it is lost for good: `zbank acks {name} REPLICA`, or `zbank acks {name} none`"
         return f"stopped: {self._why(acks, now_us)}. {todo}"
 
     def _why(self, acks: AckedBy, now_us: int) -> str:
-        what = "was never here"
-        if acks.instance:
-            what = "has not come so far, or has begun anew" if self._asks(now_us) else "does not answer"
+        if not acks.instance:
+            what = "was never here"
+        elif _is_recent(self._acked_us, now_us):
+            what = "is there and takes no more rows"
+        elif _is_recent(self._asked_us, now_us):
+            what = "has not come so far, or has begun anew"
+        else:
+            what = "does not answer"
         return f"its synchronous replica {acks.replica} {what}"
 
     def _is_silent(self, now_us: int) -> bool:
         return now_us - self._heard_us > SILENT_US
 
-    def _asks(self, now_us: int) -> bool:
-        return self._asked_us is not None and now_us - self._asked_us <= SILENT_US
+
+def _is_recent(us: int | None, now_us: int) -> bool:
+    return us is not None and now_us - us <= SILENT_US
