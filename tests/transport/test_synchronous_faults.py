@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.transport.actors import INSTANCE
-from tests.transport.test_synchronous import THE_ONE, Pair, status
-from tests.unit.protocol_support import SECOND_US
+from tests.transport.test_synchronous import ANOTHER, THE_ONE, Pair, status, told
+from tests.unit.protocol_support import BOSS, SECOND_US, from_branch
 from zbank.errors import StorageFull
-from zbank.protocol.following import ANSWER_LIMIT_US
+from zbank.protocol.following import ANSWER_LIMIT_US, ASK_EVERY_US
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.messages import (
+    AckedBy,
     Fault,
     GetAccount,
     GetRows,
     Held,
     Outcome,
+    Rows,
 )
 
 OTHER = bytes(range(1, 17))  #: instance of another replica's store
@@ -71,6 +73,29 @@ def test_an_idle_branch_has_not_stopped(pair: Pair) -> None:
     for _ in range(20):
         pair.tick(SECOND_US)
         assert not status(pair).stopped
+
+
+def test_who_is_synchronous_no_more_and_cannot_know_it_yet_asks_as_often_as_any_other(pair: Pair) -> None:
+    before = pair.branch.store.seq
+    chain = pair.branch.store.chain
+    pair.send(told(AckedBy("another", OTHER, 9)), BOSS)
+    pair.on_the_way.clear()
+    pair.sort(pair.branch.tick(0))
+    pair.on_the_way.clear()  # lost
+    pair.branch.turn((ANOTHER, 1, GetRows(before, 10, Held(OTHER, before, chain))))  # it lacks the row that names it
+    asked = 0
+    for _ in range(10):
+        pair.replica.clock.advance(ASK_EVERY_US)
+        effects = pair.replica.tick(ANSWER_LIMIT_US)
+        for _ in range(50):
+            messages = [effect.message for effect in effects if isinstance(effect.message, GetRows)]
+            asked += len(messages)
+            effects = []
+            for message in messages:
+                answers = pair.branch.turn((THE_ONE, 1, message))
+                rows = [answer.message for answer in answers if isinstance(answer.message, Rows)]
+                effects += [one for row in rows for one in pair.replica.turn((from_branch("Mumbai"), 0, row))]
+    assert 0 < asked <= 20
 
 
 def test_a_replica_that_was_put_back_lets_nothing_out_before_it_has_come_so_far_again(pair: Pair) -> None:
