@@ -11,16 +11,19 @@ import pytest
 
 from tests.transport.actors import INSTANCE
 from tests.transport.test_synchronous import ANOTHER, THE_ONE, Pair, status, told
-from tests.unit.protocol_support import BOSS, SECOND_US, from_branch
+from tests.unit.protocol_support import BOSS, SECOND_US, from_branch, id_of, txn_of
 from zbank.errors import StorageFull
+from zbank.protocol import gate
 from zbank.protocol.following import ANSWER_LIMIT_US, ASK_EVERY_US
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.messages import (
     AckedBy,
     Fault,
     GetAccount,
+    GetEntries,
     GetRows,
     Held,
+    Inquiry,
     Outcome,
     Rows,
 )
@@ -96,6 +99,36 @@ def test_who_is_synchronous_no_more_and_cannot_know_it_yet_asks_as_often_as_any_
                 rows = [answer.message for answer in answers if isinstance(answer.message, Rows)]
                 effects += [one for row in rows for one in pair.replica.turn((from_branch("Mumbai"), 0, row))]
     assert 0 < asked <= 20
+
+
+def test_what_waits_is_bounded_and_is_asked_for_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the replica is away others go on asking, each second, for hours."""
+    monkeypatch.setattr(gate, "MAX_WAITING", 100)
+    pair.pay()
+    pair.on_the_way.clear()
+    pair.branch.tick(SILENT_US + 1)
+    for _ in range(1_000):
+        assert pair.send(Inquiry(txn_of(5), id_of(5)), from_branch("Delhi")) == []
+    left = pair.tick(SECOND_US)
+    assert isinstance(left[0].message, Outcome)
+    assert 100 < len(left) <= 203
+    pair.send(Inquiry(txn_of(5), id_of(5)), from_branch("Delhi"))
+    assert len(pair.exchange()) + len(pair.left) > len(left)
+
+
+def test_a_page_that_waits_counts_by_its_rows(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_WAITING", 1_000)
+    for _ in range(50):
+        pair.pay()
+        pair.exchange()
+    pair.pay()
+    pair.on_the_way.clear()
+    for _ in range(30):
+        sent = pair.send(GetEntries("1", True, "", 1_000))
+    (effect,) = sent
+    assert isinstance(effect.message, Fault)
+    assert effect.message.code == "busy"
+    assert len(pair.tick(SECOND_US)) < 30
 
 
 def test_a_replica_that_was_put_back_lets_nothing_out_before_it_has_come_so_far_again(pair: Pair) -> None:

@@ -17,7 +17,7 @@ from zbank.protocol.machine import BUSY_RETRY_MS, Effect
 from zbank.protocol.messages import AckedBy, Fault, ReplicaInfo
 
 SILENT_US = 3_000_000  #: after so long without a word from the replica the actor stops
-MAX_WAITING = 50_000  #: effects; more is not taken on
+MAX_WAITING = 50_000  #: effects, and rows in their pages; more is not taken on
 
 
 def wanting(word: AckedBy | None, wanted: str) -> AckedBy | None:
@@ -49,8 +49,8 @@ class Gate:
         self._heard_us = now_us
         self._asked_us: int | None = None
         self._acked_us: int | None = None
-        self._waiting: deque[tuple[int, Collection[Effect]]] = deque()
-        self._count = 0
+        self._waiting: deque[tuple[int, int, Collection[Effect]]] = deque()  #: row, cost, what stands on that row
+        self._cost = 0  #: of all that waits
 
     def heed(self, acks: AckedBy | None, now_us: int) -> None:
         """Who acknowledges now: another one than before begins from nothing."""
@@ -65,16 +65,23 @@ class Gate:
             self._heard_us = now_us
         self.acked_seq = seq  # also when it had more before: its file may have been put back
 
-    def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect]) -> list[Effect]:
-        """What may leave now, of these effects, which stand on row `seq`, and of what waits from before."""
-        if effects:
-            self._waiting.append((seq, effects))
-            self._count += len(effects)
+    def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect], cost: int) -> list[Effect]:
+        """What may leave now, of what waits from before, and of these effects, which stand on row `seq`. What would wait
+        where far too much does is dropped: actors ask and say all again in time, and others are not taken on."""
         leaving: list[Effect] = []
-        while self._waiting and (acks is None or (acks.instance and self._waiting[0][0] <= self.acked_seq)):
-            leaving += self._waiting.popleft()[1]
-        self._count -= len(leaving)
+        while self._waiting and self._may_leave(acks, self._waiting[0][0]):
+            _, its_cost, waited = self._waiting.popleft()
+            self._cost -= its_cost
+            leaving += waited
+        if not self._waiting and self._may_leave(acks, seq):
+            leaving += effects
+        elif effects and self._cost <= 2 * MAX_WAITING:
+            self._waiting.append((seq, cost, effects))
+            self._cost += cost
         return leaving
+
+    def _may_leave(self, acks: AckedBy | None, seq: int) -> bool:
+        return acks is None or (acks.instance != b"" and seq <= self.acked_seq)
 
     def stopped(self, acks: AckedBy | None, name: str, code: str, now_us: int) -> Fault | None:
         """Why nothing is taken on now, by this code; None when it is."""
@@ -84,7 +91,7 @@ class Gate:
             why = self._why(acks, now_us)
             detail = f"{name} has stopped: {why}: not done, or not known; the same id may be sent again when it is there"
             return Fault(code=code, detail=detail, retry_after_ms=1000)
-        if self._count > MAX_WAITING:
+        if self._cost > MAX_WAITING:
             detail = f"too much waits for replica {acks.replica}: send it again in a moment"
             return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
         return None

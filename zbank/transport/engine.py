@@ -225,15 +225,8 @@ class Engine:
         return () if self._room or isinstance(message, READS) else self.machine.decline(sender, n, message, NO_ROOM)
 
     def _let_out(self, effects: Collection[Effect], batch: Sequence[Incoming], now: Now) -> list[Effect]:
-        """What may leave; the rest waits for the synchronous replica. That one itself is answered: it holds rows, not
-        promises, and has to get in before anything else can leave."""
-        acks = self.machine.acks
-        if acks is not None:
-            its = {sender.address for sender, _, _ in batch if (sender.role, sender.caller) == (REPLICA, acks.replica)}
-            to_it = [effect for effect in effects if effect.to in its]
-            rest = [effect for effect in effects if effect.to not in its]
-            return to_it + self._followers.let_out(acks, rest, now.mono_us)
-        return self._followers.let_out(acks, effects, now.mono_us)
+        """What may leave; the rest waits for the synchronous replica."""
+        return self._followers.let_out(self.machine.acks, effects, batch, now.mono_us)
 
     # --- parts of a turn -------------------------------------------------------------------------------------------
 

@@ -6,15 +6,17 @@ Part of the engine's turn: the gate keeps what may not leave yet, and who waits 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Address, Effect, Machine, Sender
-from zbank.protocol.messages import COORDINATOR, AckedBy, Fault, GetRows, Held
+from zbank.protocol.messages import COORDINATOR, REPLICA, AckedBy, AnyMessage, Fault, GetRows, Held
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
+from zbank.transport.looks import size_of
 
+MAX_ASKERS = 16  #: that wait for rows
 ANSWER_AFTER_US = 200_000  #: with nothing, to who waits for rows: so it knows that it is level
 
 ALARM = "acks"
@@ -52,14 +54,17 @@ class Followers:
         """A replica asks for rows, and may acknowledge others by that: the answer, unless it has to wait."""
         held = message.held
         its = acks if acks is not None and sender.caller == acks.replica else None  # by its key, where there are keys
-        if held is not None and its is not None and held.instance == its.instance and self._has(held):
+        acknowledges = held is not None and its is not None and held.instance == its.instance and self._has(held)
+        if held is not None and its is not None and acknowledges:
             self._gate.heed(its, now_us)
             self._gate.acked(held.seq, now_us)
         elif its is not None:
             self._gate.asked(now_us)
         if acks is not its and not self._gate.acked_seq:
             return []  # what was told to others is not known: it would believe that it has all of that
-        if held is not None and message.after == self._store.seq:
+        if acknowledges and message.after == self._store.seq:
+            if len(self._waiting) >= MAX_ASKERS:  # it has called again and again, or others under its name have
+                del self._waiting[next(iter(self._waiting))]
             self._waiting[sender.address] = (sender, n, message, now_us)
             return []
         return [Effect(sender.address, n, rows_page(self._store, message, self._up_to(sender, acks)))]
@@ -77,10 +82,20 @@ class Followers:
         row = self._store.row(held.seq)
         return row is not None and held.chain == row.chain
 
-    def let_out(self, acks: AckedBy | None, effects: Collection[Effect], now_us: int) -> list[Effect]:
-        """What may leave after a turn: of its effects, of those that wait, and rows for who waits for some."""
+    def let_out(
+        self, acks: AckedBy | None, effects: Collection[Effect], batch: Iterable[tuple[Sender, int, AnyMessage]], now_us: int
+    ) -> list[Effect]:
+        """What may leave after the turn of a batch: of its effects, of those that wait, and rows for who waits for some. The
+        synchronous replica itself is answered: it holds rows, not promises, and has to get in before all else can leave."""
         self._gate.heed(acks, now_us)
-        leaving = self._gate.let_out(acks, self._store.seq, effects)
+        its: list[Effect] = []
+        cost = 0
+        if acks is not None:
+            addresses = {sender.address for sender, _, _ in batch if (sender.role, sender.caller) == (REPLICA, acks.replica)}
+            its = [effect for effect in effects if effect.to in addresses] if addresses else []
+            effects = [effect for effect in effects if effect.to not in addresses] if addresses else effects
+            cost = sum(size_of(effect.message) for effect in effects)
+        leaving = its + self._gate.let_out(acks, self._store.seq, effects, cost)
         for address, (sender, n, message, since_us) in list(self._waiting.items()):
             up_to = self._up_to(sender, acks)  # whoever is the synchronous one no more may still wait
             if message.after < up_to or now_us - since_us >= ANSWER_AFTER_US:
