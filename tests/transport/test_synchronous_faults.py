@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.transport.actors import INSTANCE
+from tests.transport.actors import INSTANCE, pay
 from tests.transport.test_synchronous import ANOTHER, THE_ONE, Pair, status, told
-from tests.unit.protocol_support import BOSS, SECOND_US, from_branch, id_of, txn_of
+from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.errors import StorageFull
 from zbank.protocol import gate
 from zbank.protocol.following import ANSWER_LIMIT_US, ASK_EVERY_US
@@ -26,6 +26,7 @@ from zbank.protocol.messages import (
     Inquiry,
     Outcome,
     Rows,
+    Vote,
 )
 
 OTHER = bytes(range(1, 17))  #: instance of another replica's store
@@ -129,6 +130,18 @@ def test_a_page_that_waits_counts_by_its_rows(pair: Pair, monkeypatch: pytest.Mo
     assert isinstance(effect.message, Fault)
     assert effect.message.code == "busy"
     assert len(pair.tick(SECOND_US)) < 30
+
+
+def test_a_full_disk_here_is_told_also_while_the_replica_is_away(pair: Pair) -> None:
+    pair.pay()
+    pair.on_the_way.clear()
+    pair.branch.tick(SILENT_US + 1)
+    pair.branch.store.failures.append(StorageFull("no room"))
+    vote = prepare(txn_of(5), pay(5, "Mumbai/1", "Delhi/1", 1))
+    record = Inquiry(txn_of(6), id_of(6))  # voids a txn, which needs room
+    pair.send(told(AckedBy("replica", INSTANCE, 7)), BOSS)
+    answers = pair.branch.turn((from_branch("Delhi"), 0, record), (CUSTOMER, 1, GetAccount("1")), (BOSS, 0, vote))
+    assert [type(answer.message) for answer in answers] == [Fault, Vote]
 
 
 def test_a_replica_that_was_put_back_lets_nothing_out_before_it_has_come_so_far_again(pair: Pair) -> None:
