@@ -177,6 +177,10 @@ class Engine:
         """These keys may connect now; who keeps the acts of those in charge records what has changed."""
         return self._do(self.machine.keys_seen(good), now)
 
+    def said(self, effects: Collection[Effect], now: Now) -> list[Effect]:
+        """What is to be said without a turn, and stands on what is recorded: what may leave, of that and of what waits."""
+        return self._let_out(effects, (), now)
+
     def _do(self, step: Step, now: Now) -> list[Effect]:
         """What was decided without any message."""
         if step.record is not None:
