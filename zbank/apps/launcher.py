@@ -161,7 +161,9 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     """The command of each actor, by its name."""
     where = ["--config", str(config.path), "--data", str(config.data.absolute())]
     common = [*where, "--drills"] if drills else where
-    commands = {COORDINATOR_NAME: zbank_command("coordinator", *common)}
+    commands: dict[str, list[str]] = {}
+    if STANDBY_NAME not in setup.promoted(config):  # else it could answer nobody
+        commands[COORDINATOR_NAME] = zbank_command("coordinator", *common)
     for name in config.branches:
         commands[name] = zbank_command("branch", *common, "--name", name, "--replicas", "0")
     if config.coordinator.standby:
@@ -189,7 +191,8 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
-    wanted = {child.name for child in supervisor.children} - set(setup.promoted(config))  # these answer as their branch
+    leads = setup.promoted(config)
+    wanted = {child.name for child in supervisor.children} - set(leads) | set(leads.values())  # these answer as whom they are
     missing = wanted
     while missing:
         supervisor.turn(TURN_S)
@@ -272,7 +275,7 @@ def _show(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, *, d
     for heading in ("role", "name", "address", "process id", "data"):
         table.add_column(heading, overflow="fold")
     for role, name, endpoint in _places(config, keys):
-        table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
+        table.add_row(role, name, endpoint, pids.get(name, "-"), _short(data_file(config.data, name)))
     pages = _pages(config)
     for name, url in pages.items():
         table.add_row(name, "", url, pids[name], "")

@@ -119,11 +119,13 @@ class Directory:
             return Step(None, (Effect(sender.address, n, refusal),))
         state = self._state
         info = message.info
-        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number:
+        former_epoch, own_epoch = state.took_over or (0, 0)
+        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
+        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
             self.behind = (
                 f"branch {info.name} knows epoch {message.coordinator_epoch} and commit {message.coordinator_number} "
                 f"of coordinator {state.name}, its own data ends at epoch {state.epoch} and commit {state.number}: "
-                "it was restored from an old copy; bring the newest data back"
+                "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
             )
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks

@@ -169,6 +169,8 @@ def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
         return f"{key.name} asks in its own name: only a {BRIDGE}'s key speaks for others"
     if isinstance(message, GetDecisions) and message.branch != key.name:
         return f"{key.name} asks for what concerns {message.branch}"
+    if isinstance(message, GetRows) and listener == COORDINATOR and not key.name.startswith(f"{COORDINATOR}-"):
+        return f"{key.name} follows a branch: what the coordinator decided is for replicas of it, {COORDINATOR}-…, alone"
     if key.role != CLIENT:
         return ""
     if isinstance(message, GetAccount | GetEntries) and f"{listener}/{message.number}" not in key.accounts:

@@ -253,8 +253,10 @@ class ClientCore(Ledger):
         peer.controls = [item for item in peer.controls if type(item[1]) is not Beat]
         peer.controls.append((self._n, Beat(answer=False)))
 
-    def _no_directory(self, fault: Fault) -> None:
-        """The coordinator gives no directory: what waits for it ends."""
+    def _has_no_directory(self, peer: Peer, fault: Fault, now_us: int) -> None:
+        """The coordinator gives no directory: what waits for it ends, unless there is another place to look."""
+        if self._is_turned_away(peer, fault, now_us):
+            return
         self._directory_n = 0
         for request in [request for request in self.requests.values() if request.peer is None]:
             self._end(request, RemoteFault(fault.code, fault.detail, fault.retry_after_ms))
@@ -276,9 +278,8 @@ class ClientCore(Ledger):
             if message.code == "hello_first":
                 if not peer.hello_n:
                     self._greet(peer, now_us)
-            elif n == self._directory_n and not self._is_turned_away(peer, message, now_us):
-                if message.code not in FAULT_RETRIES:
-                    self._no_directory(message)
+            elif n == self._directory_n and message.code not in FAULT_RETRIES:
+                self._has_no_directory(peer, message, now_us)
 
     def _welcomed(self, peer: Peer, welcome: Welcome, now_us: int) -> None:
         if welcome.role == REPLICA and len(self.routes.places) > 1 and peer.endpoint == self.routes.endpoint:

@@ -161,7 +161,7 @@ class Engine:
         elif isinstance(machine, Follower):
             standing = machine.standing(now)
             asked = dict.fromkeys(effect.to for effect in (*at_once, *effects) if isinstance(effect.to, bytes))
-            at_once[:0] = [Effect(to, 0, standing) for to in asked]
+            at_once = [*(Effect(to, 0, standing) for to in asked), *at_once]
         machine.fold.trim()
         return at_once + self._let_out(effects, batch, now)
 

@@ -134,7 +134,7 @@ class Link:
         return isinstance(message, Beat)
 
     def _welcome(self, message: Welcome, now_us: int) -> None:
-        if message.role == REPLICA and self.endpoint != self._told_endpoint:
+        if message.role == REPLICA and self._announced is not None:  # it may lead one day
             log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
             return
         if message.role != self.role:
