@@ -174,6 +174,9 @@ class Directory:
         """What to record when an operator names a synchronous replica, or none any more."""
         if message.of != self._state.name and message.of not in self._state.branches:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
+        if message.of != self._state.name and message.of not in self.up:  # by a word that it never followed nobody has all
+            detail = f"branch {message.of} is not connected, and has to follow: start it, or, if it is lost, promote a replica"
+            return Fault(code="branch_unavailable", detail=detail)
         if message.replica:
             info, told_us = self._replicas.get(message.replica, (None, 0))
             if info is None or info.of != message.of or info.instance != message.instance:
