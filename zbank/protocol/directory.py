@@ -166,7 +166,9 @@ class Directory:
         """What to record when a replica has come that a config wants as the synchronous one, and there was no word on it yet.
         `wanted_here` is the one of this coordinator itself."""
         wanted = wanted_here if info.of == self._state.name else self._wanted_acks.get(info.of)
-        if wanted != info.name or info.of in self._state.acks:
+        if wanted != info.name or info.of in self._state.acks or self.behind:
+            return None
+        if info.of != self._state.name and (info.of not in self._state.branches or self._unfit(info) is not None):
             return None
         return AcksNamed(info.of, info.name, info.instance, "")
 
@@ -184,14 +186,23 @@ class Directory:
                 return Fault(code="replica_not_found", detail=detail)
             if now.mono_us - told_us > REPLICA_SILENT_US:
                 return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
-            if self._may_have_void_rows(info):
-                return _diverged(info)
+            unfit = self._unfit(info)
+            if unfit is not None:
+                return unfit
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
 
-    def _may_have_void_rows(self, info: ReplicaInfo) -> bool:
+    def _unfit(self, info: ReplicaInfo) -> Fault | None:
+        """Why this replica could never take its branch's place; None when it might."""
+        joined = self._state.branches.get(info.of)
+        if joined is not None and joined.instance == info.instance:
+            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
+            return Fault(code="foreign_store", detail=detail)
         promotion = self._state.promotions.get(info.of)
         forks = () if promotion is None else promotion.forks
-        return any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks)
+        if any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks):
+            detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
+            return Fault(code="diverged", detail=detail)
+        return None
 
     def told(self, name: str, word: AckedBy | None) -> list[Effect]:
         """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
@@ -220,11 +231,9 @@ class Directory:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
         before = self._state.promotions.get(message.branch)
-        if joined.instance == info.instance:
-            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
-            return Fault(code="foreign_store", detail=detail)
-        if self._may_have_void_rows(info):
-            return _diverged(info)
+        unfit = self._unfit(info)
+        if unfit is not None:
+            return unfit
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -285,11 +294,6 @@ class Directory:
             )
             for name, joined in sorted(listed.items())
         )
-
-
-def _diverged(info: ReplicaInfo) -> Fault:
-    detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
-    return Fault(code="diverged", detail=detail)
 
 
 def _was_retired(info: RetiredInfo) -> str:

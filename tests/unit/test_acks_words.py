@@ -1,0 +1,100 @@
+"""The coordinator's words on synchronous replicas when branches leave, are lost, or know more than it does (PROTOCOL R3)."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.protocol_support import (
+    SECOND_US,
+    CoordinatorDesk,
+    coordinator_desk,
+    from_branch,
+    id_of,
+    register,
+)
+from zbank.protocol.machine import Sender
+from zbank.protocol.messages import (
+    REPLICA,
+    Fault,
+    Lead,
+    NameAcks,
+    Promote,
+    Promoting,
+    RegisterReplica,
+    ReplicaInfo,
+    RetireAnswer,
+    RetireBranch,
+)
+from zbank.protocol.records import AcksNamed, BranchLeft
+
+COPY = ReplicaInfo("Mumbai-replica", "Mumbai", "tcp://127.0.0.1:9200", id_of(77), 1, 8, 0, 100_000)
+ITSELF = Sender(b"copy", REPLICA, COPY.name)
+MEANT = NameAcks("Mumbai", COPY.name, COPY.instance, "ops")
+
+
+@pytest.fixture
+def desk() -> CoordinatorDesk:
+    """Mumbai and its replica are there."""
+    desk = coordinator_desk().joined()
+    desk.ask(RegisterReplica(COPY), ITSELF)
+    return desk
+
+
+def code_of(desk: CoordinatorDesk, message: NameAcks) -> str:
+    answer = desk.ask(message)
+    assert isinstance(answer, Fault), answer
+    return answer.code
+
+
+# --- who is named --------------------------------------------------------------------------------------------------------
+
+
+def test_a_replica_of_a_branch_that_has_left_is_named_by_nobody(desk: CoordinatorDesk) -> None:
+    wanting = replace(register("Mumbai"), acks="Mumbai-other")
+    desk.ask(wanting, from_branch("Mumbai"))
+    desk.send(RetireBranch("Mumbai"))
+    desk.send(RetireAnswer("ops"), from_branch("Mumbai"))
+    assert isinstance(desk.last, BranchLeft)
+    other = replace(COPY, name="Mumbai-other", instance=id_of(78))
+    desk.send(RegisterReplica(other), Sender(b"other", REPLICA, other.name))
+    assert isinstance(desk.last, BranchLeft)
+
+
+def test_who_is_the_branch_itself_cannot_be_its_synchronous_replica(desk: CoordinatorDesk) -> None:
+    desk.tick(60 * SECOND_US)
+    desk.ask(RegisterReplica(COPY), ITSELF)
+    desk.machine.peer_down("Mumbai")
+    assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
+    back = replace(register("Mumbai"), acks=COPY.name)
+    back = replace(back, info=replace(back.info, instance=COPY.instance, epoch=9))
+    desk.send(back, from_branch("Mumbai"))
+    assert code_of(desk, MEANT) == "foreign_store"
+    before = len(desk.lines)
+    (answer,) = desk.send(RegisterReplica(COPY), ITSELF)
+    assert isinstance(answer.message, Lead)
+    assert len(desk.lines) == before, "what its config wants is no reason either"
+
+
+def test_who_may_have_rows_that_became_void_is_not_named_because_a_config_wants_it(desk: CoordinatorDesk) -> None:
+    desk.tick(60 * SECOND_US)
+    desk.ask(RegisterReplica(COPY), ITSELF)
+    desk.machine.peer_down("Mumbai")
+    assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
+    back = replace(register("Mumbai"), acks="Mumbai-other")
+    back = replace(back, info=replace(back.info, instance=COPY.instance, epoch=9))
+    desk.send(back, from_branch("Mumbai"))
+    further = replace(COPY, name="Mumbai-other", instance=id_of(78), seq=9)
+    desk.send(RegisterReplica(further), Sender(b"other", REPLICA, further.name))
+    assert not isinstance(desk.last, AcksNamed)
+
+
+# --- a coordinator that is behind ----------------------------------------------------------------------------------------
+
+
+def test_a_coordinator_that_is_behind_names_nobody(desk: CoordinatorDesk) -> None:
+    knows = replace(register("Mumbai"), acks=COPY.name, coordinator_epoch=9)
+    desk.send(knows, from_branch("Mumbai"))
+    before = len(desk.lines)
+    desk.send(RegisterReplica(COPY), ITSELF)
+    assert len(desk.lines) == before
