@@ -13,9 +13,11 @@ from tests.unit.protocol_support import (
     id_of,
     register,
 )
+from zbank.protocol.gate import keeps_all
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     REPLICA,
+    AckedBy,
     Fault,
     Lead,
     NameAcks,
@@ -87,6 +89,16 @@ def test_who_may_have_rows_that_became_void_is_not_named_because_a_config_wants_
     further = replace(COPY, name="Mumbai-other", instance=id_of(78), seq=9)
     desk.send(RegisterReplica(further), Sender(b"other", REPLICA, further.name))
     assert not isinstance(desk.last, AcksNamed)
+
+
+# --- who keeps all -------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_under_another_name_does_not_keep_all() -> None:
+    """It says the same of itself as the one whose file was copied, and follows no more."""
+    word = AckedBy(COPY.name, COPY.instance, 7)
+    assert keeps_all(word, replace(COPY, acks=7))
+    assert not keeps_all(word, replace(COPY, acks=7, name="Mumbai-copy"))
 
 
 # --- a coordinator that is behind ----------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def alone(name: str, word: AckedBy | None, wanted: str) -> tuple[str, ...]:
 def keeps_all(word: AckedBy | None, info: ReplicaInfo) -> bool:
     """This replica has all that ever left its branch: the directory's last word names it, and by its own rows its branch has
     followed that very word. What it told of itself has to be older than the word that is looked at."""
-    return word is not None and bool(word.replica) and (word.instance, word.generation) == (info.instance, info.acks)
+    said = AckedBy(info.name, info.instance, info.acks)  # a copy of its file under another name says the same of the rest
+    return word is not None and word.replica != "" and word == said
 
 
 class Gate:
