@@ -18,9 +18,12 @@ from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     REPLICA,
     AckedBy,
+    Directory,
     Fault,
+    GetDirectory,
     Lead,
     NameAcks,
+    Named,
     Promote,
     Promoting,
     RegisterReplica,
@@ -43,10 +46,22 @@ def desk() -> CoordinatorDesk:
     return desk
 
 
+def named(desk: CoordinatorDesk, message: NameAcks = MEANT) -> AckedBy:
+    answer = next(effect.message for effect in desk.send(message) if isinstance(effect.message, Named))
+    assert isinstance(answer, Named)
+    return answer.acks
+
+
 def code_of(desk: CoordinatorDesk, message: NameAcks) -> str:
     answer = desk.ask(message)
     assert isinstance(answer, Fault), answer
     return answer.code
+
+
+def replicas(desk: CoordinatorDesk) -> dict[str, ReplicaInfo]:
+    directory = desk.ask(GetDirectory())
+    assert isinstance(directory, Directory)
+    return {info.name: info for info in directory.replicas}
 
 
 # --- who is named --------------------------------------------------------------------------------------------------------
@@ -99,6 +114,21 @@ def test_a_copy_under_another_name_does_not_keep_all() -> None:
     word = AckedBy(COPY.name, COPY.instance, 7)
     assert keeps_all(word, replace(COPY, acks=7))
     assert not keeps_all(word, replace(COPY, acks=7, name="Mumbai-copy"))
+
+
+def test_who_once_had_more_rows_does_not_keep_all_before_it_has_them_again(desk: CoordinatorDesk) -> None:
+    """Its file was put back from a copy. It has acknowledged what it has not any more."""
+    word = named(desk)
+    desk.ask(RegisterReplica(replace(COPY, seq=20, acks=word.generation)), ITSELF)
+    assert keeps_all(word, replicas(desk)[COPY.name])
+    for seq in (15, 16, 19):
+        desk.ask(RegisterReplica(replace(COPY, seq=seq, acks=word.generation)), ITSELF)
+        assert not keeps_all(word, replicas(desk)[COPY.name])
+    desk.ask(RegisterReplica(replace(COPY, seq=20, acks=word.generation)), ITSELF)
+    assert keeps_all(word, replicas(desk)[COPY.name])
+    begun_anew = replace(COPY, seq=0, instance=id_of(78))
+    desk.ask(RegisterReplica(begun_anew), ITSELF)
+    assert replicas(desk)[COPY.name] == begun_anew
 
 
 # --- a coordinator that is behind ----------------------------------------------------------------------------------------

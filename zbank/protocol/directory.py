@@ -53,6 +53,7 @@ class Directory:
         self._configured = frozenset(configured)
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
+        self._furthest: dict[str, tuple[bytes, int]] = {}  #: replicas, by name: data, and the last row that it ever had
         self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
         self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
@@ -64,6 +65,7 @@ class Directory:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
         self._replicas = before._replicas
+        self._furthest = before._furthest
         self.begun_us = before.begun_us
         self._promoted = before._promoted
         self._wanted_acks = before._wanted_acks
@@ -159,8 +161,17 @@ class Directory:
             self._promoted[info.of], _ = self._replicas.pop(info.name, (info, 0))
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
-            self._replicas[info.name] = (info, now.mono_us)
+            self._replicas[info.name] = (self._less_what_it_lost(info), now.mono_us)
         return self._registered(self._state.branches)
+
+    def _less_what_it_lost(self, info: ReplicaInfo) -> ReplicaInfo:
+        """Who had more rows before had its file put back from a copy: it lacks what it has acknowledged, whatever it says."""
+        instance, furthest = self._furthest.get(info.name, (b"", 0))
+        if instance == info.instance and info.seq < furthest:
+            return replace(info, acks=0)
+        if info.name in self._furthest or len(self._furthest) < MAX_REPLICAS:
+            self._furthest[info.name] = (info.instance, info.seq)
+        return info
 
     def wanted(self, info: ReplicaInfo, wanted_here: str) -> AcksNamed | None:
         """What to record when a replica has come that a config wants as the synchronous one, and there was no word on it yet.
