@@ -11,10 +11,11 @@ from tests.unit.protocol_support import (
     coordinator_desk,
     from_branch,
     id_of,
+    of_kind,
     register,
 )
 from zbank.protocol.gate import keeps_all
-from zbank.protocol.machine import Sender
+from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     REPLICA,
     AckedBy,
@@ -26,6 +27,7 @@ from zbank.protocol.messages import (
     Named,
     Promote,
     Promoting,
+    Registered,
     RegisterReplica,
     ReplicaInfo,
     RetireAnswer,
@@ -56,6 +58,12 @@ def code_of(desk: CoordinatorDesk, message: NameAcks) -> str:
     answer = desk.ask(message)
     assert isinstance(answer, Fault), answer
     return answer.code
+
+
+def words(effects: list[Effect]) -> list[AckedBy | None]:
+    """What Mumbai is told, for each time it is told anything."""
+    told = [message for to, message in of_kind(Registered, effects) if to == "Mumbai"]
+    return [info.acks for message in told for info in message.branches if info.name == "Mumbai"]
 
 
 def replicas(desk: CoordinatorDesk) -> dict[str, ReplicaInfo]:
@@ -129,6 +137,18 @@ def test_who_once_had_more_rows_does_not_keep_all_before_it_has_them_again(desk:
     begun_anew = replace(COPY, seq=0, instance=id_of(78))
     desk.ask(RegisterReplica(begun_anew), ITSELF)
     assert replicas(desk)[COPY.name] == begun_anew
+
+
+# --- a word that is lost -------------------------------------------------------------------------------------------------
+
+
+def test_a_word_is_told_again_until_the_replica_has_it_in_its_rows(desk: CoordinatorDesk) -> None:
+    word = named(desk)
+    assert words(desk.send(RegisterReplica(COPY), ITSELF)) == [word]
+    assert words(desk.send(RegisterReplica(replace(COPY, acks=word.generation)), ITSELF)) == []
+    none = named(desk, NameAcks("Mumbai", "", b"", "ops"))
+    assert words(desk.send(RegisterReplica(replace(COPY, acks=word.generation)), ITSELF)) == [none]
+    assert words(desk.send(RegisterReplica(COPY), ITSELF)) == []
 
 
 # --- a coordinator that is behind ----------------------------------------------------------------------------------------

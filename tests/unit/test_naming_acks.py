@@ -107,7 +107,7 @@ def test_who_keeps_all_is_named_by_the_last_word_and_has_it_in_its_rows(desk: Co
 def test_after_a_promotion_the_branch_stands_alone(desk: CoordinatorDesk) -> None:
     named(desk)
     desk.tick(60 * SECOND_US)
-    desk.ask(RegisterReplica(COPY), ITSELF)
+    desk.send(RegisterReplica(COPY), ITSELF)
     desk.machine.peer_down("Mumbai")
     assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
     word = word_of(desk)

@@ -215,6 +215,13 @@ class Directory:
             return Fault(code="diverged", detail=detail)
         return None
 
+    def reminder(self, info: ReplicaInfo) -> list[Effect]:
+        """A branch is told again of the last word, while the rows of a replica that it concerns do not have it: it was lost."""
+        word = self._state.acks.get(info.of)
+        if word is None or info.acks == word.generation or not (info.acks or word.instance == info.instance):
+            return []
+        return self.told(info.of, word)
+
     def told(self, name: str, word: AckedBy | None) -> list[Effect]:
         """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
         if name not in self.up:
