@@ -154,6 +154,17 @@ def test_a_word_is_told_again_until_the_replica_has_it_in_its_rows(desk: Coordin
 # --- a coordinator that is behind ----------------------------------------------------------------------------------------
 
 
+def test_a_branch_that_knows_a_later_word_finds_out_a_coordinator_that_is_behind(desk: CoordinatorDesk) -> None:
+    word = named(desk)
+    knows = register("Mumbai")
+    desk.send(replace(knows, info=replace(knows.info, acks=word)), from_branch("Mumbai"))
+    assert not desk.coordinator.directory.behind
+    later = replace(word, generation=word.generation + 1)
+    desk.send(replace(knows, info=replace(knows.info, acks=later)), from_branch("Mumbai"))
+    assert "restored from an old copy" in desk.coordinator.directory.behind
+    assert code_of(desk, MEANT) == "out_of_office"
+
+
 def test_a_coordinator_that_is_behind_names_nobody(desk: CoordinatorDesk) -> None:
     knows = replace(register("Mumbai"), acks=COPY.name, coordinator_epoch=9)
     desk.send(knows, from_branch("Mumbai"))

@@ -121,14 +121,7 @@ class Directory:
             return Step(None, (Effect(sender.address, n, refusal),))
         state = self._state
         info = message.info
-        former_epoch, own_epoch = state.took_over or (0, 0)
-        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
-        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
-            self.behind = (
-                f"branch {info.name} knows epoch {message.coordinator_epoch} and commit {message.coordinator_number} "
-                f"of coordinator {state.name}, its own data ends at epoch {state.epoch} and commit {state.number}: "
-                "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
-            )
+        self.behind = self._why_behind(message) or self.behind
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
         retired = state.retired.get(info.name)
@@ -144,6 +137,26 @@ class Directory:
         registered = self._registered(listed)
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
+
+    def _why_behind(self, message: Register) -> str:
+        """What this branch knows that was forgotten here; "" = nothing."""
+        state = self._state
+        info, word = message.info, state.acks.get(message.info.name)
+        former_epoch, own_epoch = state.took_over or (0, 0)
+        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
+        generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
+        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
+            knows = f"epoch {message.coordinator_epoch} and commit {message.coordinator_number} of coordinator {state.name}"
+            ends = f"epoch {state.epoch} and commit {state.number}"
+        elif generation > (0 if word is None else word.generation):
+            knows = f"of a word on its synchronous replica, row {generation} of coordinator {state.name}"
+            ends = f"row {state.seq}, without that word"
+        else:
+            return ""
+        return (
+            f"branch {info.name} knows {knows}, its own data ends at {ends}: "
+            "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
+        )
 
     def without(self, name: str) -> list[Effect]:
         """A branch is about to be out of the directory: all others hear of it."""
