@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.protocol_support import (
+    BOSS,
     SECOND_US,
     CoordinatorDesk,
+    branch_desk,
     coordinator_desk,
     from_branch,
     id_of,
@@ -19,6 +21,7 @@ from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     REPLICA,
     AckedBy,
+    BranchInfo,
     Directory,
     Fault,
     GetDirectory,
@@ -30,6 +33,7 @@ from zbank.protocol.messages import (
     Registered,
     RegisterReplica,
     ReplicaInfo,
+    Retire,
     RetireAnswer,
     RetireBranch,
 )
@@ -171,3 +175,32 @@ def test_a_coordinator_that_is_behind_names_nobody(desk: CoordinatorDesk) -> Non
     before = len(desk.lines)
     desk.send(RegisterReplica(COPY), ITSELF)
     assert len(desk.lines) == before
+
+
+# --- a branch that has left ----------------------------------------------------------------------------------------------
+
+
+def test_a_branch_that_has_left_is_told_so(desk: CoordinatorDesk) -> None:
+    desk.send(RetireBranch("Mumbai"))
+    effects = desk.send(RetireAnswer("ops"), from_branch("Mumbai"))
+    told = [message for to, message in of_kind(Registered, effects) if to == "Mumbai"]
+    assert [[info.name for info in message.branches] for message in told] == [["Delhi", "Pune"]]
+
+
+def test_a_branch_that_has_left_answers_questions_without_its_synchronous_replica() -> None:
+    """Nobody can name another one, or none, for what is in no directory."""
+    branch = branch_desk("Mumbai")
+    info = BranchInfo("Mumbai", "tcp://Mumbai:9100", "INR", bytes(16), 1, True, AckedBy(COPY.name, COPY.instance, 7))
+    branch.send(Registered("coordinator", 1, (info,)), BOSS)
+    branch.tick()
+    branch.send(Retire("ops", 1), BOSS)
+    branch.tick()
+    assert branch.machine.acks == info.acks, "its last word waits for it"
+    branch.send(Registered("coordinator", 1, ()), BOSS)
+    branch.tick()
+    assert branch.machine.acks is None
+    assert branch.restarted().machine.acks is None
+    before = len(branch.lines)
+    branch.send(Registered("coordinator", 1, ()), BOSS)
+    branch.tick()
+    assert len(branch.lines) == before

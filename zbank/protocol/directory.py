@@ -159,10 +159,10 @@ class Directory:
         )
 
     def without(self, name: str) -> list[Effect]:
-        """A branch is about to be out of the directory: all others hear of it."""
+        """A branch is about to be out of the directory: all hear of it, and it itself, too."""
         listed = {other: joined for other, joined in self._state.branches.items() if other != name}
         registered = self._registered(listed)
-        return [Effect(other, 0, registered) for other in sorted(self.up) if other != name]
+        return [Effect(other, 0, registered) for other in sorted(self.up)]
 
     def replica(self, message: RegisterReplica, now: Now) -> Registered | Lead:
         """A replica says where it stands."""
