@@ -47,7 +47,8 @@ Flag = Annotated[bool, Meta(description="true or false")]
 Replicas = Annotated[int, Meta(ge=0, le=16, description="a whole number, 0 to 16")]
 Acks = Annotated[int, Meta(ge=0, le=1, description="0, or 1: nothing is answered before the synchronous replica has it")]
 ReplicaName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$", description='the name of a replica, as in "Mumbai-backup"')
+    str,
+    Meta(pattern=r"\A([A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z", description='the name of a replica, as in "Mumbai-backup"'),
 ]
 Storage = Annotated[str, Meta(description='"sqlite", or an address as in "postgresql://user@host/database"')]
 Host = Annotated[str, Meta(min_length=1, max_length=MAX_ENDPOINT_CHARS, description='a host, as in "127.0.0.1"')]
@@ -133,6 +134,11 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     def replicas(self) -> dict[str, str]:
         """The replicas that are started together with their branches: the branch of each, by the replica's name."""
         return {name: of for of, branch in self.branches.items() for name in replica_names(of, branch.replicas)}
+
+    @property
+    def named_replicas(self) -> dict[str, str]:
+        """These, and the synchronous ones that are started elsewhere: all whose names the file knows."""
+        return self.replicas | {branch.synchronous: of for of, branch in self.branches.items() if branch.synchronous}
 
 
 Section = TypeVar("Section", bound=Struct)
@@ -279,13 +285,14 @@ class _Reader:
             branches[name] = self._with_acks(key, name, self._branch(key, self._section(tables, name, BranchConfig, key)))
         for name, branch in branches.items():
             self._check_replicas(name, branch, branches)
+        self._check_synchronous(branches)
         return branches
 
     def _with_acks(self, key: str, name: str, section: BranchConfig) -> BranchConfig:
         """With the synchronous replica filled in, where one is wanted."""
         if not section.acks:
             if section.synchronous:
-                raise self._wrong(f"{key}.synchronous", "it is the replica of acks = 1: write that, too, or leave it out")
+                raise self._wrong(f"{key}.synchronous", "is the replica of acks = 1: write that, too, or leave it out")
             return section
         if not section.synchronous and not section.replicas:
             raise self._wrong(f"{key}.acks", 'needs a replica: write replicas = 1, or synchronous = "NAME" of another one')
@@ -298,6 +305,19 @@ class _Reader:
             if replica.lower() in taken:
                 other = taken[replica.lower()]
                 raise self._wrong(f"branches.{other}", f"the name is that of a replica of {name}: choose another one")
+
+    def _check_synchronous(self, branches: Mapping[str, BranchConfig]) -> None:
+        """Each is a replica of its own branch, and of no other."""
+        taken = {other.lower(): f"branch {other}" for other in branches} | {COORDINATOR_NAME: "the coordinator"}
+        started = {name.lower(): of for of, branch in branches.items() for name in replica_names(of, branch.replicas)}
+        for name, branch in branches.items():
+            if not branch.synchronous:
+                continue
+            whose = started.setdefault(branch.synchronous.lower(), name)
+            what = taken.get(branch.synchronous.lower()) or (f"a replica of {whose}" if whose != name else "")
+            if what:
+                right = f'write a replica of {name}, as in "{name}-backup"'
+                raise self._wrong(f"branches.{name}.synchronous", f"{branch.synchronous!r} is the name of {what}: {right}")
 
     def _branch(self, key: str, section: BranchConfig) -> BranchConfig:
         _, addresses = self._addresses(key, section)
