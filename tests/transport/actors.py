@@ -71,7 +71,9 @@ class WatchedStore(JournalStore):
 class Desk:
     """An actor: engine, store and clock."""
 
-    def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None) -> None:
+    def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None, wanted_acks: str = "") -> None:
+        """`wanted_acks`: of a branch, as by its config."""
+        self.wanted_acks = wanted_acks
         self.clock = clock or SetClock()
         self.identity = Identity(cluster="demo", role=role, name=name)
         self.path = folder / f"{name}{'-replica' if role == REPLICA else ''}.db"
@@ -95,7 +97,7 @@ class Desk:
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
             return BranchReplica("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
-        return Participant(state, (CASH, CLEARING))
+        return Participant(state, (CASH, CLEARING), wanted_acks=self.wanted_acks)
 
     def turn(self, *batch: Incoming) -> list[Effect]:
         """One turn at the clock's time."""
@@ -111,10 +113,10 @@ class Desk:
         """Let time pass; the engine sees it."""
         return self.engine.tick(self.clock.advance(after_us))
 
-    def restarted(self) -> Desk:
+    def restarted(self, wanted_acks: str = "") -> Desk:
         """The same actor after a crash now: nothing is posted that was not."""
         self.store.close()
-        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock)
+        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock, wanted_acks)
 
     @property
     def branch(self) -> BranchState:

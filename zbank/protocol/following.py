@@ -45,6 +45,7 @@ from zbank.protocol.records import Record
 ASK_EVERY_US = 100_000  #: the branch, where it stands: a lost tail of the feed leaves no gap
 CONFIRM_EVERY_US = 50_000  #: while rows are heard
 ANSWER_LIMIT_US = 1_000_000  #: then it is asked again
+AT_ONCE_US = 50_000  #: an answer with no rows that comes sooner was not waited with
 TELL_EVERY_US = 1_000_000  #: the coordinator, where this replica stands
 MAX_HEARD = 20_000  #: rows that wait for the branch's word; more are asked for in time
 MAX_HEARD_BYTES = 16 << 20  #: of them: anybody with a branch's key can publish rows that are as long as rows may be
@@ -226,6 +227,8 @@ class Follower(Machine):
             self._goal = None
         if not self._is_synchronous and (reached >= message.seq or not self._asked_rows):
             return Step(taken=taken)
+        if not taken and now.mono_us - asked_us < AT_ONCE_US:  # it did not wait: to whom this replica is the one no more
+            return NOTHING
         # More is there than one answer holds, or will be. The fold is behind until this step is applied: ask by number.
         self._asked_us = now.mono_us
         self._asked_rows = True

@@ -60,8 +60,8 @@ def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: 
     if name is None:
         raise click.UsageError("which of its replicas? --replica NAME; `zbank status` lists them")
     with bank.connect() as client:
-        infos = {info.name: info for info in client.branches()}
         replicas = [info for info in client.replicas() if info.of == branch]
+        infos = {info.name: info for info in client.branches()}  # after the replicas: the word must not be older
         chosen = next((info for info in replicas if info.name == name), None)
         if chosen is None:
             known = ", ".join(info.name for info in replicas) or "none"
@@ -85,6 +85,32 @@ def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: 
 
 def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: list[ReplicaInfo]) -> list[str]:
     """What is lost, and what to see to before."""
+    from zbank.protocol.gate import keeps_all
+
+    word = None if branch is None else branch.acks
+    is_up = branch is not None and branch.up
+    if keeps_all(word, chosen):
+        return [*_nothing_lost(chosen), *([f"{chosen.of} IS UP: stop it first."] if is_up else ())]
+    whole = next((info.name for info in replicas if keeps_all(word, info)), "")
+    lines = _loss(chosen, whole, [info.name for info in replicas if info.seq > chosen.seq])
+    if is_up:
+        lines.append(f"{chosen.of} IS UP: stop it first (then {chosen.name} can take its last rows, and nothing is lost).")
+    return lines
+
+
+def _nothing_lost(chosen: ReplicaInfo) -> list[str]:
+    """Of the synchronous replica."""
+    return [
+        f"{chosen.name} is the synchronous replica of {chosen.of}: nothing that was acknowledged is lost. What was asked and",
+        "not answered is done or not: the same id may be sent again.",
+        f"The old process of {chosen.of}, wherever it may still run, can acknowledge nothing without this replica. To whoever",
+        "is connected to it, it may show balances for up to 3 s (one that slept: after it wakes), then it refuses everything.",
+        f"From then on {chosen.of} stands on one disk alone, until another replica is named: `zbank acks {chosen.of} REPLICA`.",
+    ]
+
+
+def _loss(chosen: ReplicaInfo, whole: str, further: list[str]) -> list[str]:
+    """Of any other one. `whole`: the synchronous replica, "" = there is none; `further`: who has more rows."""
     from zbank.transport.views import lag_seconds
 
     lag_s = lag_seconds(chosen.lag_us)
@@ -95,19 +121,18 @@ def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: lis
     lines = [f"{chosen.name} stands at row {chosen.seq}: {when}."]
     if chosen.behind:
         lines.append(f"It is known to lack {chosen.behind} rows.")
-    further = [info.name for info in replicas if info.seq > chosen.seq]
-    if further:
+    if whole:
+        lines.append(f"{whole} is the synchronous replica: take that one, with it nothing that was acknowledged is lost.")
+    elif further:
         lines.append(f"{', '.join(further)} has more: better take that one.")
-    lines += [
+    return [
+        *lines,
         f"Whatever {chosen.of} did after that is lost, also what customers were told: payments within {chosen.of}, deposits,",
         "withdrawals, new accounts. Payments between branches are not lost: the coordinator has them, and they are posted",
         "again; what an account cannot bear then goes to `suspense`, with an alarm.",
         f"The old process of {chosen.of} must be stopped and must not come back by itself on a machine that the coordinator",
         "cannot reach: there it would go on with payments of its own.",
     ]
-    if branch is not None and branch.up:
-        lines.append(f"{chosen.of} IS UP: stop it first (then {chosen.name} can take its last rows, and nothing is lost).")
-    return lines
 
 
 def _is_confirmed(words: str, confirm: str | None) -> bool:
