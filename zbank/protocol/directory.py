@@ -11,7 +11,9 @@ from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
 from zbank.protocol.messages import (
+    OUT_OF_OFFICE,
     AckedBy,
+    AnyMessage,
     BranchInfo,
     Fault,
     Feed,
@@ -119,17 +121,16 @@ class Directory:
         refusal = self.refuse(message)
         if refusal is not None:  # two of one name, in one batch
             return Step(None, (Effect(sender.address, n, refusal),))
+        self.heed(message)
         state = self._state
         info = message.info
-        self.behind = self._why_behind(message) or self.behind
-        self._epochs[info.name] = info.epoch
-        self._wanted_acks[info.name] = message.acks
+        if self.behind:
+            return Step(None, (Effect(sender.address, n, Fault(code=OUT_OF_OFFICE, detail=self.behind)),))
         retired = state.retired.get(info.name)
         if retired is not None:  # it answers questions; if it is an old copy that knows nothing of its end, it hears of it
             registered = self._registered(state.branches)
             again = Retire(retired.by, state.epoch)
             return Step(None, (Effect(sender.address, n, registered), Effect(sender.address, 0, again)))
-        self.up.add(info.name)
         joined = BranchJoined(info.name, info.endpoint, info.currency, info.instance)
         if state.branches.get(info.name) == joined:
             return Step(None, (Effect(sender.address, n, self._registered(self._state.branches)),))
@@ -138,15 +139,35 @@ class Directory:
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
+    def heed(self, message: Register) -> None:
+        """A branch is here. It may know more of this coordinator than that itself (P11)."""
+        info = message.info
+        self.behind = self._why_behind(message) or self.behind
+        self._epochs[info.name] = info.epoch
+        self._wanted_acks[info.name] = message.acks
+        if info.name not in self._state.retired:
+            self.up.add(info.name)
+
+    def turns_away(self, message: AnyMessage) -> bool:
+        """While the synchronous replica is away: actors that come are to look for another coordinator. What a branch tells
+        counts, and replicas of this coordinator are heard of: one may be named."""
+        if isinstance(message, Register):
+            self.heed(message)
+            return True
+        return isinstance(message, RegisterReplica) and message.info.of != self._state.name
+
     def _why_behind(self, message: Register) -> str:
         """What this branch knows that was forgotten here; "" = nothing."""
         state = self._state
         info, word = message.info, state.acks.get(message.info.name)
-        former_epoch, own_epoch = state.took_over or (0, 0)
-        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
+        epoch, number, former = message.coordinator_epoch, message.coordinator_number, state.took_over
+        # Whose place it took went on without it, after what it had.
+        went_on = former is not None and (
+            former.epoch < epoch < former.own_epoch or (epoch == former.epoch and number > former.number)
+        )
         generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
-        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
-            knows = f"epoch {message.coordinator_epoch} and commit {message.coordinator_number} of coordinator {state.name}"
+        if epoch > state.epoch or number > state.number or went_on:
+            knows = f"epoch {epoch} and commit {number} of coordinator {state.name}"
             ends = f"epoch {state.epoch} and commit {state.number}"
         elif generation > (0 if word is None else word.generation):
             knows = f"of a word on its synchronous replica, row {generation} of coordinator {state.name}"
@@ -154,8 +175,8 @@ class Directory:
         else:
             return ""
         return (
-            f"branch {info.name} knows {knows}, its own data ends at {ends}: "
-            "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
+            f"branch {info.name} knows {knows}, its own data ends at {ends}: it was restored from an old copy, or another one "
+            "took its place; or it was promoted though another replica was named. Bring the newest data back"
         )
 
     def without(self, name: str) -> list[Effect]:
@@ -200,6 +221,9 @@ class Directory:
         """What to record when an operator names a synchronous replica, or none any more."""
         if message.of != self._state.name and message.of not in self._state.branches:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
+        if message.of == self._state.name and self._may_be_replaced(now):
+            detail = f"no branch is connected to {message.of}: a replica may have taken its place. If not, start a branch first"
+            return Fault(code="branches_away", detail=detail)
         if message.of != self._state.name and message.of not in self.up:  # by a word that it never followed nobody has all
             detail = f"branch {message.of} is not connected, and has to follow: start it, or, if it is lost, promote a replica"
             return Fault(code="branch_unavailable", detail=detail)
@@ -214,6 +238,15 @@ class Directory:
             if unfit is not None:
                 return unfit
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
+
+    def _may_be_replaced(self, now: Now) -> bool:
+        """Its synchronous replica does not follow any more, and no branch that could know why is here."""
+        word = self._state.acks.get(self._state.name)
+        if word is None or not word.replica:
+            return False
+        info, told_us = self._replicas.get(word.replica, (None, 0))
+        follows = info is not None and info.instance == word.instance and now.mono_us - told_us <= REPLICA_SILENT_US
+        return not follows and not self.up and bool(self._state.branches)
 
     def _unfit(self, info: ReplicaInfo) -> Fault | None:
         """Why this replica could never take its branch's place; None when it might."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from zbank.errors import ClientClosed, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.messages import (
     CLIENT,
+    OUT_OF_OFFICE,
     PROTOCOL_VERSION,
     AnyMessage,
     Beat,
@@ -368,7 +369,7 @@ class ClientCore(Ledger):
         """The contact is a coordinator that has stopped. Where it may be somewhere else, it is looked for there, and asked once
         more: then it is final."""
         routes = self.routes
-        if fault.code != "out_of_office" or not routes.has_several or peer is None or peer.endpoint != routes.endpoint:
+        if fault.code != OUT_OF_OFFICE or not routes.has_several or peer is None or peer.endpoint != routes.endpoint:
             return False
         self._look_around(now_us)
         again = isinstance(request.fault, RemoteFault) and request.fault.remote_code == fault.code
