@@ -214,7 +214,7 @@ class ClientCore(Ledger):
                 self._place(request, now_us)
         wanted = self.routes.endpoints() | {request.peer.endpoint for request in self.requests.values() if request.peer}
         for endpoint in self.peers.keys() - wanted:
-            self.closed.append(self.peers.pop(endpoint))
+            self._forget(self.peers[endpoint])
 
     def _leads_elsewhere(self, request: AnyRequest) -> bool:
         try:
@@ -310,8 +310,9 @@ class ClientCore(Ledger):
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
-        """Close the connection; the next request that leads there begins with a new one."""
+        """Close the connection; the next request that leads there begins with a new one, and asks who it is that answers."""
         self._ready = {target: other for target, other in self._ready.items() if other is not peer}
+        self.routes.forget(peer.endpoint)
         if self.peers.pop(peer.endpoint, None) is not None:
             self.closed.append(peer)
 
