@@ -200,6 +200,29 @@ def test_who_answered_at_an_address_is_forgotten_with_the_connection() -> None:
     assert again.peer is core.peers[THERE]
 
 
+def test_a_replica_that_has_yet_to_hear_that_it_is_the_branch_is_waited_for() -> None:
+    """The directory names it as soon as it is promoted. It is asked who it is again and again, but not all the time."""
+    core, contact = met_with(THERE)
+    there = core.peers[THERE]
+    hellos, now_us = 0, 2
+    while now_us < 9 * S:
+        frame = sent(there, now_us)
+        hellos += len(numbers(frame, Hello))
+        answers: Frame = [(n, welcome("Mumbai-replica", "replica")) for n in numbers(frame, Hello)]
+        answers += [(n, Fault("not_for_me", "a replica does not take Transfer")) for n in numbers(frame, Transfer)]
+        core.on_frame(there, answers, now_us + 1)
+        tell(core, contact, THERE, now_us + 2)
+        now_us = max(core.next_due_us, now_us + S // 100)
+        core.on_time(now_us)
+    assert 9 <= hellos <= 20
+    (request,) = core.requests.values()
+    (hello,) = numbers(sent(there, now_us), Hello)
+    core.on_frame(there, [(hello, welcome())], now_us)
+    (asked,) = numbers(sent(there, now_us), Transfer)
+    core.on_frame(there, [(asked, Outcome(write().id, "committed", None, 1, 1, False, True))], now_us)
+    assert request.future.result(0).status == "committed"
+
+
 def test_a_coordinator_that_gives_no_directory_ends_what_waits_for_it() -> None:
     core = ClientCore([HOME], "", "", 0)
     peer = core.peers[HOME]
