@@ -36,6 +36,8 @@ from zbank.protocol.messages import (
     StatusInfo,
     Vote,
 )
+from zbank.storage.rows import rows_page
+from zbank.transport.followers import ANSWER_AFTER_US
 
 FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
 THE_ONE = Sender(b"replica", REPLICA, "replica")
@@ -188,14 +190,35 @@ def test_an_acknowledgement_of_anything_else_lets_nothing_out(pair: Pair, held: 
 
 
 def test_another_replica_cannot_acknowledge_and_gets_only_what_is_acknowledged(pair: Pair) -> None:
+    """Nor is it answered at once with nothing, again and again: what it lacks is not for it yet, so it waits as for news."""
     assert pair.pay() == []
-    pair.on_the_way.clear()
+    kept, pair.on_the_way = pair.on_the_way, []
     store = pair.branch.store
-    sent = pair.send(GetRows(store.seq - 1, 10, Held(INSTANCE, store.seq, store.chain)), ANOTHER)
-    (rows,) = [effect.message for effect in sent]
+    for after in (store.seq - 1, store.seq):
+        assert pair.send(GetRows(after, 10, Held(INSTANCE, store.seq, store.chain)), ANOTHER) == []
+        (effect,) = pair.sort(pair.branch.tick(ANSWER_AFTER_US))
+        rows = effect.message
+        assert isinstance(rows, Rows)
+        assert (rows.rows, rows.seq) == ((), after)
+    assert pair.send(GetRows(store.seq - 1, 10, Held(INSTANCE, store.seq, store.chain)), ANOTHER) == []
+    pair.on_the_way = kept
+    told = pair.exchange()
+    (rows,) = [effect.message for effect in told if effect.to == ANOTHER.address]
     assert isinstance(rows, Rows)
-    assert rows.rows == ()
-    assert rows.seq == store.seq - 1
+    assert len(rows.rows) == 1
+
+
+def test_a_copy_of_its_data_under_another_name_is_not_the_one(tmp_path: Path) -> None:
+    """It has the very rows and the very instance, up to where it was copied, and not what was acknowledged since."""
+    with closing(Pair(tmp_path)) as pair:
+        pair.send(told(AckedBy("original", INSTANCE, WORD.generation)), BOSS)
+        pair.branch.tick(0)
+        rows = rows_page(pair.branch.store, GetRows(0, 100), pair.branch.store.seq)
+        for effect in pair.replica.turn((FROM_BRANCH, 0, rows)):
+            assert isinstance(effect.message, GetRows)
+            assert effect.message.held is None
+        assert pair.replica.store.seq == pair.branch.store.seq
+        assert not pair.is_synchronous
 
 
 def test_after_a_restart_everything_waits_until_the_replica_has_it(pair: Pair) -> None:

@@ -28,7 +28,7 @@ class Followers:
     def __init__(self, store: JournalStore, now_us: int) -> None:
         self._store = store
         self._gate = Gate(now_us)
-        self._waiting: dict[Address, tuple[int, GetRows, int]] = {}  #: for rows: envelope, question, since when
+        self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
         """Why the actor takes nothing on now; None when it does. An alarm and the log say so while the replica is away."""
@@ -52,12 +52,15 @@ class Followers:
         if held is not None and its is not None and held.instance == its.instance and self._has(held):
             self._gate.heed(its, now_us)
             self._gate.acked(held.seq, now_us)
-        if held is not None and message.after == self._store.seq:
-            self._waiting[sender.address] = (n, message, now_us)
+        up_to = self._up_to(sender, acks)
+        if held is not None and up_to <= message.after <= self._store.seq:
+            self._waiting[sender.address] = (sender, n, message, now_us)
             return []
-        # The others get what is acknowledged: else they might have what the one that takes over has not.
-        up_to = self._store.seq if acks is its else self._gate.acked_seq
         return [Effect(sender.address, n, rows_page(self._store, message, up_to))]
+
+    def _up_to(self, sender: Sender, acks: AckedBy | None) -> int:
+        """The others get what is acknowledged: else they might have what the one that takes over has not."""
+        return self._store.seq if acks is None or sender.caller == acks.replica else self._gate.acked_seq
 
     def _has(self, held: Held) -> bool:
         """The row is the same here: else it is another's journal that the replica has."""
@@ -70,9 +73,9 @@ class Followers:
         """What may leave after a turn: of its effects, of those that wait, and rows for who waits for some."""
         self._gate.heed(acks, now_us)
         leaving = self._gate.let_out(acks, self._store.seq, effects)
-        seq = self._store.seq
-        for address, (n, message, since_us) in list(self._waiting.items()):
-            if message.after < seq or now_us - since_us >= ANSWER_AFTER_US:
+        for address, (sender, n, message, since_us) in list(self._waiting.items()):
+            up_to = self._up_to(sender, acks)
+            if message.after < up_to or now_us - since_us >= ANSWER_AFTER_US:
                 del self._waiting[address]
-                leaving.append(Effect(address, n, rows_page(self._store, message, seq)))
+                leaving.append(Effect(address, n, rows_page(self._store, message, up_to)))
         return leaving
