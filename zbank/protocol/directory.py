@@ -181,6 +181,9 @@ class Directory:
                 return Fault(code="replica_not_found", detail=detail)
             if now.mono_us - told_us > REPLICA_SILENT_US:
                 return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
+            joined = self._state.branches.get(message.of)
+            if joined is not None and joined.instance == info.instance:
+                return _copied(info)
             if self._may_have_void_rows(info):
                 return _diverged(info)
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
@@ -218,8 +221,7 @@ class Directory:
             return Fault(code="replica_not_found", detail=detail)
         before = self._state.promotions.get(message.branch)
         if joined.instance == info.instance:
-            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
-            return Fault(code="foreign_store", detail=detail)
+            return _copied(info)
         if self._may_have_void_rows(info):
             return _diverged(info)
         if now.mono_us - told_us > REPLICA_SILENT_US:
@@ -282,6 +284,11 @@ class Directory:
             )
             for name, joined in sorted(listed.items())
         )
+
+
+def _copied(info: ReplicaInfo) -> Fault:
+    detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
+    return Fault(code="foreign_store", detail=detail)
 
 
 def _diverged(info: ReplicaInfo) -> Fault:
