@@ -22,6 +22,7 @@ from zbank.domain.money import currency
 from zbank.errors import InvalidConfig, InvalidInput
 
 COORDINATOR_NAME = "coordinator"  #: of the coordinator and its data file: no branch may have it
+STANDBY_NAME = "coordinator-standby"  #: of its replica
 DEFAULT_COORDINATOR = "tcp://127.0.0.1:9000"
 DEFAULT_DATA = "data"
 DEFAULT_TIME_ZONE = "UTC"
@@ -77,6 +78,18 @@ class CoordinatorConfig(Struct, frozen=True, kw_only=True):
     bind: Listen = ""  #: what to listen on; default: the endpoint
     feed_in: Listen = ""  #: where branches publish; default: the bind's next port
     feed_out: Listen = ""  #: where replicas subscribe; default: the bind's port after that
+    standby: Address = ""  #: where a replica of it is, that can take its place; "" = there is none
+    acks: Acks = 0  #: with 1, nothing leaves it before the standby has it
+
+    @property
+    def places(self) -> str:
+        """Where it may be found, with commas between."""
+        return f"{self.endpoint},{self.standby}" if self.standby else self.endpoint
+
+    @property
+    def synchronous(self) -> str:
+        """The name of its synchronous replica; "" = it has none."""
+        return STANDBY_NAME if self.acks else ""
 
 
 class BranchConfig(Struct, frozen=True, kw_only=True):
@@ -131,8 +144,10 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def replicas(self) -> dict[str, str]:
-        """The replicas that are started together with their branches: the branch of each, by the replica's name."""
-        return {name: of for of, branch in self.branches.items() for name in replica_names(of, branch.replicas)}
+        """The replicas that are started together with whom they follow: the branch, or the coordinator, by the replica's
+        name."""
+        found = {name: of for of, branch in self.branches.items() for name in replica_names(of, branch.replicas)}
+        return found | ({STANDBY_NAME: COORDINATOR_NAME} if self.coordinator.standby else {})
 
 
 Section = TypeVar("Section", bound=Struct)
@@ -260,6 +275,13 @@ class _Reader:
                 raise self._wrong(f"coordinator.{key}", f"is missing: the port after {MAX_PORT} does not exist")
             else:
                 feeds[key] = str(Endpoint(bind.host, bind.port + offset))
+        if section.standby:
+            try:
+                feeds["standby"] = str(parse_reachable_endpoint(section.standby))
+            except InvalidInput as error:
+                raise self._wrong("coordinator.standby", str(error)) from error
+        elif section.acks:
+            raise self._wrong("coordinator.acks", 'needs a replica: write where it is, as in standby = "tcp://127.0.0.1:9010"')
         return msgspec.structs.replace(section, **feeds)
 
     def _branches(self, raw: dict[str, Any]) -> dict[str, BranchConfig]:
@@ -273,7 +295,7 @@ class _Reader:
                 check_branch_name(name)
             except InvalidInput as error:
                 raise self._wrong(key, str(error)) from error
-            taken = {other.lower(): other for other in (*branches, COORDINATOR_NAME)}
+            taken = {other.lower(): other for other in (*branches, COORDINATOR_NAME, STANDBY_NAME)}
             if name.lower() in taken:  # the data files of both would be one file on some systems
                 raise self._wrong(key, f"the name {taken[name.lower()]!r} is taken: choose another one")
             branches[name] = self._with_acks(key, name, self._branch(key, self._section(tables, name, BranchConfig, key)))
@@ -350,6 +372,10 @@ def listeners(config: ClusterConfig) -> Iterator[tuple[str, str, int]]:
         own = "endpoint" if actor.bind == actor.endpoint else "bind"
         yield f"{key}.{own}", machine, parse_endpoint(actor.bind).port
     machine = parse_endpoint(config.coordinator.endpoint).host
+    if config.coordinator.standby:
+        host, port = parse_endpoint(config.coordinator.standby)
+        for offset in range(3):  # the feed is at the next two, once it leads
+            yield "coordinator.standby", host, port + offset
     yield "coordinator.feed_in", machine, parse_endpoint(config.coordinator.feed_in).port
     yield "coordinator.feed_out", machine, parse_endpoint(config.coordinator.feed_out).port
     if config.rest:

@@ -177,6 +177,7 @@ def test_each_role_may_what_the_table_says(bank: Cluster, at: str, name: str) ->
         messages.MakeToken(id_of(907), "", "x", "king", (), bytes(32), 0),
         messages.RevokeToken(id_of(908), ""),
         messages.Promote("Mumbai", "nobody", id_of(909)),
+        messages.NameAcks("Lima", "nobody", id_of(909)),
         messages.RetireBranch("Lima"),
     ]
     assert {type(message) for message in every} == set(get_args(messages.Request)) - {Hello}

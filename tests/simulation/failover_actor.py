@@ -26,7 +26,7 @@ from zbank.protocol.messages import (
     Rows,
 )
 from zbank.protocol.participant import Participant
-from zbank.protocol.replica import Follower
+from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 
@@ -93,8 +93,8 @@ class Actor:
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.role == REPLICA:
-            before = thrown_away if isinstance(thrown_away, Follower) else None
-            return Follower(self.name, self.endpoint, store.instance, state, store.chain, before)
+            before = thrown_away if isinstance(thrown_away, BranchReplica) else None
+            return BranchReplica(self.name, self.endpoint, store.instance, state, store.chain, before)
         return self.participant(state)
 
     def participant(self, state: BranchState) -> Participant:
@@ -104,7 +104,7 @@ class Actor:
     def registration(self) -> Register | RegisterReplica:
         """What it says to the coordinator after a connection was made."""
         machine, store = self.engine.machine, self.store
-        if isinstance(machine, Follower):
+        if isinstance(machine, BranchReplica):
             return RegisterReplica(machine.info(self.world.clock.now()))
         state = machine.fold
         assert isinstance(state, BranchState)

@@ -16,6 +16,7 @@ from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.directory import BACK_US
 from zbank.protocol.fold import Row
+from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -35,7 +36,6 @@ from zbank.protocol.messages import (
     Transfer,
 )
 from zbank.protocol.records import Committed, Decided, Executed, Redelivered
-from zbank.protocol.replica import TakesOver
 from zbank.storage import decisions
 
 OFFICER = Sender(b"officer", CLIENT, "officer")

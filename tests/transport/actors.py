@@ -15,10 +15,11 @@ from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import Effect, Machine
 from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA, AnyMessage, OpenAccount, Outcome, Transfer
 from zbank.protocol.participant import Participant
-from zbank.protocol.replica import Follower
+from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine, Incoming
 
@@ -70,7 +71,9 @@ class WatchedStore(JournalStore):
 class Desk:
     """An actor: engine, store and clock."""
 
-    def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None) -> None:
+    def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None, wanted_acks: str = "") -> None:
+        """`wanted_acks`: of a branch, as by its config."""
+        self.wanted_acks = wanted_acks
         self.clock = clock or SetClock()
         self.identity = Identity(cluster="demo", role=role, name=name)
         self.path = folder / f"{name}{'-replica' if role == REPLICA else ''}.db"
@@ -93,8 +96,8 @@ class Desk:
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.identity.role == REPLICA:
             former = thrown_away if isinstance(thrown_away, Follower) else None
-            return Follower("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
-        return Participant(state, (CASH, CLEARING))
+            return BranchReplica("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
+        return Participant(state, (CASH, CLEARING), wanted_acks=self.wanted_acks)
 
     def turn(self, *batch: Incoming) -> list[Effect]:
         """One turn at the clock's time."""
@@ -110,10 +113,10 @@ class Desk:
         """Let time pass; the engine sees it."""
         return self.engine.tick(self.clock.advance(after_us))
 
-    def restarted(self) -> Desk:
+    def restarted(self, wanted_acks: str = "") -> Desk:
         """The same actor after a crash now: nothing is posted that was not."""
         self.store.close()
-        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock)
+        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock, wanted_acks)
 
     @property
     def branch(self) -> BranchState:

@@ -29,6 +29,8 @@ from zbank.protocol.messages import (
 from zbank.transport.access import ANYBODY, ON_LINK, ON_SERVER, only_own, why_forbidden
 from zbank.transport.keys import PEOPLE, Key
 
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+
 #: what only actors say: no client may, to nobody
 _AMONG_ACTORS = set(get_args(messages.Peer)) - {messages.Beat}
 
@@ -52,12 +54,21 @@ def test_no_coordinator_calls_anybody(listener: str) -> None:
 
 def test_a_replica_asks_for_rows_and_says_where_it_stands() -> None:
     assert ON_SERVER[BRANCH, REPLICA] == {Hello, messages.Beat, messages.GetRows}
-    assert ON_SERVER[COORDINATOR, REPLICA] == {Hello, messages.Beat, messages.RegisterReplica}
+    assert ON_SERVER[COORDINATOR, REPLICA] == {Hello, messages.Beat, messages.RegisterReplica, messages.GetRows}
+
+
+def test_the_coordinators_rows_are_for_replicas_of_it_alone() -> None:
+    asked = messages.GetRows(0, 1)
+    mumbai, standby = (Key(name=name, role=REPLICA, public="0" * 40, made=MADE) for name in ("Mumbai-2", "coordinator-2"))
+    assert why_forbidden(mumbai, "coordinator", asked)
+    assert not why_forbidden(mumbai, "Mumbai", asked)
+    assert not why_forbidden(standby, "coordinator", asked)
 
 
 def test_at_a_replica_all_may_ask_what_they_may_ask_its_branch_and_nothing_else() -> None:
     for role in (ANYBODY, *PEOPLE):
-        assert ON_SERVER[REPLICA, role] <= ON_SERVER[BRANCH, role]
+        assert ON_SERVER[REPLICA, role] - {messages.Promote} <= ON_SERVER[BRANCH, role]
+        assert (messages.Promote in ON_SERVER[REPLICA, role]) is (role in {OPERATOR, ANYBODY})
         assert not ON_SERVER[REPLICA, role] & {Transfer, messages.Cancel, messages.OpenAccount, messages.ChangeAccount}
     assert messages.GetEntries in ON_SERVER[REPLICA, CLIENT]
 
@@ -69,7 +80,7 @@ def test_without_keys_everybody_may_what_any_person_may() -> None:
 
 
 def key(role: str, *accounts: str) -> Key:
-    return Key(name="asha", role=role, public="0" * 40, made=datetime(2026, 1, 1, tzinfo=UTC), accounts=accounts)
+    return Key(name="asha", role=role, public="0" * 40, made=MADE, accounts=accounts)
 
 
 def pays(source: str, destination: str) -> Transfer:

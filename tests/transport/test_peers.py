@@ -40,7 +40,7 @@ def joined(peers: Peers, route: bytes, name: str, now_us: int = 0) -> Session:
 @pytest.mark.parametrize(
     ("message", "code", "says"),
     [
-        (hello(version=1), "wrong_version", "version 5, the caller 1: install the same zbank on both sides"),
+        (hello(version=1), "wrong_version", f"version {PROTOCOL_VERSION}, the caller 1: install the same zbank on both sides"),
         (hello(cluster="prod"), "wrong_cluster", "'demo', the caller asks for 'prod': check the address"),
         (hello(COORDINATOR, "second"), "not_for_me", "no connection of role 'coordinator'"),
         (hello("auditor"), "not_for_me", "no connection of role 'auditor'"),

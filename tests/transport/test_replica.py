@@ -17,6 +17,7 @@ from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, id_of, prepar
 from zbank.errors import StorageFull
 from zbank.protocol.codec import encode_record
 from zbank.protocol.fold import Row
+from zbank.protocol.following import ASK_EVERY_US, CONFIRM_EVERY_US, MAX_HEARD_BYTES, SILENT_ALARM_US, Follower
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -43,7 +44,6 @@ from zbank.protocol.messages import (
     TransferInfo,
 )
 from zbank.protocol.records import AccountOpened
-from zbank.protocol.replica import ASK_EVERY_US, CONFIRM_EVERY_US, MAX_HEARD_BYTES, SILENT_ALARM_US, Follower
 from zbank.storage.rows import rows_page
 from zbank.transport.engine import FOLLOWED_US
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.transport.actors import INSTANCE, Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, prepare, txn_of
 from zbank.errors import StorageFull
+from zbank.protocol.following import ASK_EVERY_US, Follower
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -23,6 +24,7 @@ from zbank.protocol.messages import (
     AckedBy,
     AnyMessage,
     BranchInfo,
+    EntriesPage,
     Fault,
     GetAccount,
     GetEntries,
@@ -35,7 +37,6 @@ from zbank.protocol.messages import (
     StatusInfo,
     Vote,
 )
-from zbank.protocol.replica import ASK_EVERY_US, Follower
 
 FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
 THE_ONE = Sender(b"replica", REPLICA, "replica")
@@ -151,6 +152,7 @@ def test_a_read_waits_for_the_row_that_it_shows_and_an_idle_branch_answers_at_on
     paid, after, entries = pair.exchange()
     assert isinstance(paid.message, Outcome)
     assert after.message != before.message
+    assert isinstance(entries.message, EntriesPage)
     assert len(entries.message.entries) == 2
 
 
@@ -196,6 +198,90 @@ def test_another_replica_cannot_acknowledge_and_gets_only_what_is_acknowledged(p
     assert isinstance(rows, Rows)
     assert rows.rows == ()
     assert rows.seq == store.seq - 1
+
+
+def asked_by_another(pair: Pair, after: int, held: Held | None = None) -> list[Rows]:
+    """What another replica is answered that asks for rows."""
+    sent = [effect.message for effect in pair.send(GetRows(after, 10, held), ANOTHER)]
+    pair.left = [effect for effect in pair.left if effect.to != ANOTHER.address]
+    return [message for message in sent if isinstance(message, Rows)]
+
+
+def test_another_replica_is_told_nothing_while_it_is_not_known_what_was_told_to_others(pair: Pair) -> None:
+    """A branch that was just started: an empty answer would let the other believe that it has all."""
+    pair.pay()
+    pair.exchange()
+    pair.on_the_way.clear()
+    pair.branch = pair.branch.restarted()
+    seq = pair.branch.store.seq
+    assert asked_by_another(pair, seq - 3) == []
+    pair.tick(SECOND_US)
+    (rows,) = asked_by_another(pair, seq - 3)
+    assert (len(rows.rows), rows.seq) == (3, seq)
+
+
+def test_who_waited_as_the_synchronous_replica_gets_what_its_successor_has(pair: Pair) -> None:
+    store = pair.branch.store
+    assert pair.send(GetRows(store.seq, 10, Held(INSTANCE, store.seq, store.chain)), THE_ONE) == []
+    pair.on_the_way.clear()
+    pair.send(told(AckedBy("another", bytes(16), 9)), BOSS)
+    pair.sort(pair.branch.tick(0))
+    assert pair.pay() == []
+    assert pair.on_the_way == []
+    held = Held(bytes(16), store.seq, store.chain)
+    pair.sort(pair.branch.turn((ANOTHER, 1, GetRows(store.seq, 10, held))))
+    (rows,) = [effect.message for effect in pair.on_the_way]
+    assert isinstance(rows, Rows)
+    assert rows.seq == store.seq
+
+
+def test_a_start_that_is_in_order_has_no_alarm(tmp_path: Path) -> None:
+    with closing(Pair(tmp_path)) as pair:
+        pair.branch = pair.branch.restarted(wanted_acks="replica")
+        assert refused(pair.pay()) == "Mumbai has stopped: its synchronous replica replica was never here"
+        assert (status(pair).stopped, status(pair).alarms) == (True, ())
+        pair.name()
+        assert [type(effect.message) for effect in (*pair.pay(), *pair.exchange())] == [Outcome]
+        assert (status(pair).stopped, status(pair).alarms) == (False, ())
+
+
+def test_the_alarm_says_what_is_the_matter_and_what_to_do(tmp_path: Path) -> None:
+    with closing(Pair(tmp_path)) as pair:
+        pair.branch = pair.branch.restarted(wanted_acks="replica")
+        pair.branch.tick(SILENT_US + 1)
+        (alarm,) = status(pair).alarms
+        lost = "Start it. If it is lost for good: `zbank acks Mumbai REPLICA`, or `zbank acks Mumbai none`"
+        assert alarm == f"stopped: its synchronous replica replica was never here. {lost}"
+        pair.name()
+        pair.branch.tick(SILENT_US + 1)
+        (alarm,) = status(pair).alarms
+        assert alarm == f"stopped: its synchronous replica replica does not answer. {lost}"
+        pair.send(GetRows(0, 10), THE_ONE)  # by that name, and it acknowledges nothing
+        (alarm,) = status(pair).alarms
+        assert alarm == (
+            "stopped: its synchronous replica replica has not come so far, or has begun anew. If it has begun anew, name it "
+            "again: `zbank acks Mumbai replica`"
+        )
+        assert status(pair).stopped
+        pair.send(told(AckedBy("", b"", 9)), BOSS)
+        pair.sort(pair.branch.tick(0))
+        (alarm,) = status(pair).alarms
+        assert alarm.startswith("no synchronous replica: what it says stands on one disk alone. Name one: `zbank acks Mumbai")
+        assert not status(pair).stopped
+
+
+def refused(effects: list[Effect]) -> str:
+    """Why, up to what is said of the id."""
+    (effect,) = effects
+    assert isinstance(effect.message, Fault)
+    return effect.message.detail.partition(": not done")[0]
+
+
+def status(pair: Pair) -> StatusInfo:
+    """The branch's."""
+    (effect,) = pair.branch.turn((CUSTOMER, 9, GetStatus()))
+    assert isinstance(effect.message, StatusInfo)
+    return effect.message
 
 
 def test_after_a_restart_everything_waits_until_the_replica_has_it(pair: Pair) -> None:

@@ -115,6 +115,11 @@ class Desk:
         self._unforced.append(line)
         self.machine.fold.apply(line.seq, line.epoch, line.at_us, line.record)
 
+    def record(self, record: AnyRecord) -> None:
+        """A row that nobody asked for by a message."""
+        self._journal(Step(record))
+        self.force()
+
     def decide(self, batch: Sequence[Incoming]) -> list[Effect]:
         """Decide and apply a batch; its effects may leave after `force`."""
         effects: list[Effect] = []

@@ -58,7 +58,7 @@ def numbers(frame: Frame, kind: type) -> list[int]:
 
 def met(now_us: int = 0) -> tuple[ClientCore, Peer]:
     """A core that has met a lone branch."""
-    core = ClientCore(HOME, "", "", now_us)
+    core = ClientCore([HOME], "", "", now_us)
     peer = core.peers[HOME]
     (hello,) = numbers(sent(peer, now_us), Hello)
     core.on_frame(peer, [(hello, welcome())], now_us)
@@ -66,7 +66,7 @@ def met(now_us: int = 0) -> tuple[ClientCore, Peer]:
 
 
 def test_never_connected_ends_as_unreachable_after_the_connect_limit() -> None:
-    core = ClientCore(HOME, "", "", 0)
+    core = ClientCore([HOME], "", "", 0)
     request = write()
     core.submit(request, 0)
     core.on_time(CONNECT_US - 1)
@@ -139,7 +139,7 @@ def test_hello_first_is_answered_once_for_many_frames() -> None:
 
 
 def test_unknown_branch_needs_a_directory_younger_than_the_request() -> None:
-    core = ClientCore(HOME, "", "", 0)
+    core = ClientCore([HOME], "", "", 0)
     peer = core.peers[HOME]
     (hello,) = numbers(sent(peer, 0), Hello)
     core.on_frame(peer, [(hello, welcome("main", "coordinator"))], 1)
@@ -162,7 +162,7 @@ def test_unknown_branch_needs_a_directory_younger_than_the_request() -> None:
 
 
 def test_a_coordinator_that_gives_no_directory_ends_what_waits_for_it() -> None:
-    core = ClientCore(HOME, "", "", 0)
+    core = ClientCore([HOME], "", "", 0)
     peer = core.peers[HOME]
     request = write()
     core.submit(request, 0)
@@ -197,7 +197,7 @@ FATES = st.lists(st.sampled_from(["deliver", "lose", "double", "delay", "forget"
 def test_every_request_ends_once_and_truthfully(fates: list[str], count: int) -> None:
     """Whatever the network does, each write ends by its deadline; `committed` only if the server did it, and an error only
     if it surely did not."""
-    core = ClientCore(HOME, "", "", 0)
+    core = ClientCore([HOME], "", "", 0)
     peer = core.peers[HOME]
     requests = [write(i) for i in range(count)]
     for request in requests:

@@ -38,7 +38,7 @@ from zbank.protocol.messages import (
     StatusInfo,
     StillPending,
 )
-from zbank.protocol.records import BranchJoined
+from zbank.protocol.records import BranchJoined, Promoted
 
 PAYING = transfer(1, legs_of(Mumbai_1001=-30, Delhi_1001=30))
 LOCAL = transfer(2, legs_of(Mumbai_1001=-30, Mumbai_1002=30))
@@ -189,6 +189,17 @@ def test_a_coordinator_that_is_behind_refuses_service(epoch: int, number: int) -
     assert any("restored from an old copy" in alarm for alarm in status.alarms)
     desk.roll_back()
     assert code_of(desk.ask(PAYING)) == "out_of_office"
+
+
+@pytest.mark.parametrize(("epoch", "serves"), [(1, True), (2, False), (999_999, False), (1_000_001, True)])
+def test_a_promoted_coordinator_whose_former_one_went_on_without_it_refuses_service(epoch: int, serves: bool) -> None:
+    """P11, R3: a branch knows an epoch between the last one that it took over and its own first one."""
+    desk = coordinator_desk()
+    desk.epoch = 1_000_001
+    desk.record(Promoted("asha", 1))
+    desk.send(register("Mumbai", coordinator_epoch=epoch, coordinator_number=0), from_branch("Mumbai"))
+    desk.joined(["Delhi"])
+    assert bool(of_kind(Prepare, desk.send(PAYING))) is serves
 
 
 def test_a_coordinator_that_finds_itself_behind_decides_nothing_more() -> None:

@@ -10,6 +10,7 @@ from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.apps import roles
 from zbank.domain.legs import SUSPENSE, content_digest
+from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
     BRANCH,
@@ -41,7 +42,6 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.reconciling import AGAIN_US
-from zbank.protocol.replica import TakesOver
 from zbank.storage.rows import rows_page
 from zbank.transport.engine import Incoming
 

@@ -204,7 +204,7 @@ def test_a_branch_leaves_the_directory() -> None:
     assert isinstance(answer, BranchRetired)
     assert (answer.info.name, answer.info.by, answer.info.endpoint) == ("Pune", "ops", "tcp://Pune:9100")
     assert answer.info == desk.state.retired["Pune"]
-    assert {to for to, _ in of_kind(Registered, effects)} == {"Delhi", "Mumbai"}
+    assert {to for to, _ in of_kind(Registered, effects)} == {"Delhi", "Mumbai", "Pune"}
     assert all([info.name for info in one.branches] == ["Delhi", "Mumbai"] for _, one in of_kind(Registered, effects))
     for again in (desk, desk.restarted().joined(["Mumbai"])):
         directory = again.ask(GetDirectory())

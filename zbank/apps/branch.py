@@ -64,6 +64,7 @@ class BranchSettings(NamedTuple):
     file: str = ""  #: name of its data file; "" = the branch's
     acks: str = ""  #: the replica that is wanted as the synchronous one; "" = none
     looks: bool = False  #: for its coordinator on the local network, while that does not answer where it was told
+    standby: str = ""  #: where a replica of the coordinator is, that may have taken its place
 
     @property
     def wanted_acks(self) -> str:
@@ -110,7 +111,7 @@ def wire(
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, up=True)
+        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, state.acks)
         return Register(info, mark.epoch, mark.number, settings.wanted_acks)
 
     def connect(peer: str, endpoint: str) -> Link:
@@ -127,7 +128,7 @@ def wire(
     if settings.preload and state.retired is None:
         preload(engine, world.clock, settings.name, settings.currency)
     hello = branch_hello(settings.cluster, settings.name)
-    announced = _look(settings.cluster) if settings.looks else None
+    announced = _other_places(settings)
     links = [
         Link(dialer, to, hello, COORDINATOR, register=register, announced=announced) for to in settings.coordinators
     ]
@@ -148,6 +149,15 @@ def wire(
         feed=feed,
     )
     return engine, loop
+
+
+def _other_places(settings: BranchSettings) -> Callable[[], Sequence[str]] | None:
+    """Where else the coordinator may be; None = nowhere."""
+    told = (settings.standby,) if settings.standby else ()
+    if not settings.looks:
+        return (lambda: told) if told else None
+    look = _look(settings.cluster)
+    return lambda: (*told, *look())
 
 
 def _look(cluster: str) -> Callable[[], Sequence[str]]:

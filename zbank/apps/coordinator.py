@@ -38,6 +38,8 @@ class CoordinatorSettings(NamedTuple):
     keys: Path | None = None  #: folder of the keys; None = the bank has none
     feed_in: str = ""  #: where branches publish; "" = no feed
     feed_out: str = ""  #: where replicas subscribe
+    acks: str = ""  #: the replica that is wanted as its own synchronous one; "" = none
+    file: str = ""  #: name of its data file; "" = its own name
 
     @property
     def feed(self) -> Feed:
@@ -62,6 +64,7 @@ def run(settings: CoordinatorSettings) -> int:
         partial(wire, settings),
         drills=settings.drills,
         keys_folder=settings.keys,
+        file=settings.file,
         announce=partial(_announce, settings),
     )
 
@@ -87,7 +90,7 @@ def wire(
         state = CoordinatorState(settings.name)
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
         before = thrown_away if isinstance(thrown_away, Coordinator) else None
-        return Coordinator(state, before=before, configured=settings.branches, feed=settings.feed)
+        return Coordinator(state, before=before, configured=settings.branches, feed=settings.feed, wanted_acks=settings.acks)
 
     def refuse(message: Register) -> Fault | None:
         assert isinstance(engine.machine, Coordinator)

@@ -28,6 +28,7 @@ from zbank.config import (
     COORDINATOR_NAME,
     DEFAULT_COORDINATOR,
     DEFAULT_DATA,
+    STANDBY_NAME,
     ClusterConfig,
     data_file,
     load_config,
@@ -160,9 +161,13 @@ def _commands(config: ClusterConfig, *, drills: bool) -> dict[str, list[str]]:
     """The command of each actor, by its name."""
     where = ["--config", str(config.path), "--data", str(config.data.absolute())]
     common = [*where, "--drills"] if drills else where
-    commands = {COORDINATOR_NAME: zbank_command("coordinator", *common)}
+    commands: dict[str, list[str]] = {}
+    if STANDBY_NAME not in setup.promoted(config):  # else it could answer nobody
+        commands[COORDINATOR_NAME] = zbank_command("coordinator", *common)
     for name in config.branches:
         commands[name] = zbank_command("branch", *common, "--name", name, "--replicas", "0")
+    if config.coordinator.standby:
+        commands[STANDBY_NAME] = zbank_command("replica", *where, "--of", COORDINATOR_NAME)
     for name, branch in config.branches.items():
         commands |= replica_commands(name, branch.replicas, branch.bind, branch.endpoint, where)
     if config.rest is not None:
@@ -186,7 +191,8 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
     """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
-    wanted = {child.name for child in supervisor.children} - set(setup.promoted(config))  # these answer as their branch
+    leads = setup.promoted(config)
+    wanted = {child.name for child in supervisor.children} - set(leads) | set(leads.values())  # these answer as whom they are
     missing = wanted
     while missing:
         supervisor.turn(TURN_S)
@@ -227,13 +233,13 @@ def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> se
 
 
 def _connect(config: ClusterConfig, keys: Path | None) -> Client:
-    return Client(config.coordinator.endpoint, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
+    return Client(config.coordinator.places, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
 
 
 def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str, str]]:
     """Role, name and address of each actor. Replicas take a port that is free: the coordinator knows which."""
-    yield COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
     leads = setup.promoted(config)
+    yield f"former {COORDINATOR}" if STANDBY_NAME in leads else COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
     known: dict[str, str] = {}
     if config.replicas:
         with suppress(ZbankError), _connect(config, keys) as bank:
@@ -245,7 +251,9 @@ def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str
         else:
             yield BRANCH, name, branch.endpoint
     for name in config.replicas:
-        if name in leads:
+        if name == STANDBY_NAME:
+            yield COORDINATOR if name in leads else REPLICA, name, config.coordinator.standby
+        elif name in leads:
             yield f"{BRANCH} {leads[name]}", name, known.get(leads[name], "")
         else:
             yield REPLICA, name, known.get(name, "")
@@ -267,7 +275,7 @@ def _show(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, *, d
     for heading in ("role", "name", "address", "process id", "data"):
         table.add_column(heading, overflow="fold")
     for role, name, endpoint in _places(config, keys):
-        table.add_row(role, name, endpoint, pids[name], _short(data_file(config.data, name)))
+        table.add_row(role, name, endpoint, pids.get(name, "-"), _short(data_file(config.data, name)))
     pages = _pages(config)
     for name, url in pages.items():
         table.add_row(name, "", url, pids[name], "")

@@ -52,7 +52,8 @@ def with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
         addresses = {
             key: str(Endpoint(parse_endpoint(getattr(last, key)).host, port)) for key in ("endpoint", "bind")
         }
-        branches[f"Branch{number}"] = msgspec.structs.replace(last, **addresses)
+        acks = last.acks if last.replicas else 0  # a replica of another name is one of the last branch's alone
+        branches[f"Branch{number}"] = msgspec.structs.replace(last, **addresses, acks=acks, synchronous="")
     config.data.mkdir(parents=True, exist_ok=True)
     path = config.data / GENERATED
     path.write_text(_as_toml(msgspec.structs.replace(config, branches=branches)), encoding="utf-8")
@@ -78,9 +79,12 @@ def _as_toml(config: ClusterConfig) -> str:
 
 
 def without_replicas(config: ClusterConfig) -> ClusterConfig:
-    """The same cluster without replicas of its branches."""
-    branches = {name: msgspec.structs.replace(branch, replicas=0) for name, branch in config.branches.items()}
-    return msgspec.structs.replace(config, branches=branches)
+    """The same cluster without replicas."""
+    branches = {
+        name: msgspec.structs.replace(branch, replicas=0, acks=0, synchronous="") for name, branch in config.branches.items()
+    }
+    coordinator = msgspec.structs.replace(config.coordinator, standby="", acks=0)
+    return msgspec.structs.replace(config, branches=branches, coordinator=coordinator)
 
 
 def check_for_drills(config: ClusterConfig) -> None:
@@ -100,6 +104,8 @@ def _listeners(config: ClusterConfig) -> Iterator[tuple[str, str, str, int]]:
     actors += [(f"branches.{name}", branch) for name, branch in config.branches.items()]
     for section, actor in actors:
         yield section, "endpoint" if actor.bind == actor.endpoint else "bind", *parse_endpoint(actor.bind)
+    if config.coordinator.standby:
+        yield "coordinator", "standby", *parse_endpoint(config.coordinator.standby)
     if config.rest is not None:
         yield REST_NAME, "port", url_host(config.rest.host), config.rest.port
     if config.dashboard is not None:
@@ -130,9 +136,14 @@ def _try_to_listen(host: str, port: int) -> None:
 
 
 def promoted(config: ClusterConfig) -> dict[str, str]:
-    """Replicas that took their branch's place, whose data is the branch's now: the branch of each."""
-    wanted = {name: Identity(config.name, BRANCH, of) for name, of in config.replicas.items()}
+    """Replicas that took the place of whom they followed, whose data is that one's now: who it is, for each."""
+    wanted = {name: _leader(config, of) for name, of in config.replicas.items()}
     return {name: who.name for name, who in wanted.items() if owner_of(data_file(config.data, name)) == who}
+
+
+def _leader(config: ClusterConfig, of: str) -> Identity:
+    """Whose data that of a replica is once it was promoted."""
+    return Identity(config.name, COORDINATOR if of == COORDINATOR_NAME else BRANCH, of)
 
 
 def remove_data(config: ClusterConfig) -> list[Identity]:
@@ -140,9 +151,9 @@ def remove_data(config: ClusterConfig) -> list[Identity]:
     was. Gives whose there was."""
     actors = [Identity(config.name, COORDINATOR, COORDINATOR_NAME)]
     actors += [Identity(config.name, BRANCH, name) for name in config.branches]
-    replicas = [Identity(config.name, REPLICA, name) for name in config.branches]
+    replicas = [Identity(config.name, REPLICA, name) for name in (*config.branches, COORDINATOR_NAME)]
     files = {path: found for path, found in find_stores(config.data).items() if found in replicas}
-    files |= {data_file(config.data, name): Identity(config.name, BRANCH, of) for name, of in promoted(config).items()}
+    files |= {data_file(config.data, name): _leader(config, of) for name, of in promoted(config).items()}
     files |= {data_file(config.data, identity.name): identity for identity in actors}
     return [identity for path, identity in files.items() if remove_store(path, identity)]
 

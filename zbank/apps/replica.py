@@ -11,12 +11,16 @@ import zmq
 
 from zbank.apps.former import open_tail
 from zbank.apps.serving import World, reachable_at, serve, welcome
+from zbank.config import COORDINATOR_NAME
 from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.errors import InvalidConfig
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.coordinator_replica import CoordinatorReplica
+from zbank.protocol.coordinator_state import CoordinatorState
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import Machine
 from zbank.protocol.messages import BRANCH, COORDINATOR, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
-from zbank.protocol.replica import Follower
+from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.engine import Engine
 from zbank.transport.feed import Subscriber
@@ -31,16 +35,17 @@ class ReplicaSettings(NamedTuple):
     """What one replica process needs to know."""
 
     name: str
-    of: str  #: the branch that it follows
+    of: str  #: the branch that it follows, or the coordinator
     cluster: str
     endpoint: str  #: where others reach it; port 0 = the one that is found free
     bind: str  #: where it listens
     coordinators: tuple[str, ...]  #: their endpoints; clients are sent to the first
-    currency: str  #: the branch's
+    currency: str  #: the branch's; "" for a coordinator's
     data: Path  #: directory of the data file `<name>.db`
     branches: Mapping[str, str]  #: endpoints of branches, as far as the config names them
     keys: Path | None = None  #: folder of the keys; None = the bank has none
     acks: str = ""  #: the replica that is wanted as the branch's synchronous one; "" = none
+    standby: str = ""  #: where a replica of the coordinator is, that may have taken its place; "" = nowhere, or it is this one
     former: Path | None = None  #: data file of the branch that this process was before a replica took its place
 
     @property
@@ -70,12 +75,18 @@ def wire(
     endpoint = reachable_at(settings.endpoint, router)
 
     def build(thrown_away: Machine | None) -> Machine:
+        before = thrown_away if isinstance(thrown_away, Follower) else None
+        can_lead = _can_lead(settings)
+        if settings.of == COORDINATOR_NAME:
+            told = CoordinatorState(settings.of)
+            told.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
+            where = settings.name, endpoint, store.instance
+            return CoordinatorReplica(*where, told, store.chain, before, can_lead=can_lead)
         state = BranchState(settings.of, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         closed = store.count_closed()
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
-        before = thrown_away if isinstance(thrown_away, Follower) else None
-        return Follower(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=_can_lead(settings))
+        return BranchReplica(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=can_lead)
 
     def register(_coordinator: str) -> RegisterReplica:
         assert isinstance(engine.machine, Follower)
@@ -84,6 +95,7 @@ def wire(
     def connect(peer: str, to: str) -> Link:
         return Link(dialer, to, hello, BRANCH, name=peer)
 
+    elsewhere = (lambda: (settings.standby,)) if settings.standby else None
     dialer = Dialer(world.context, world.keys, may_wait=False)
     engine = world.engine(store, build, world.clock)
     if settings.former is not None:
@@ -97,22 +109,25 @@ def wire(
         Peers(REPLICA, settings.cluster, greeting, world.keys),
         router,
         world.clock,
-        coordinators=[Link(dialer, to, hello, COORDINATOR, register=register) for to in settings.coordinators],
+        coordinators=[
+            Link(dialer, to, hello, COORDINATOR, register=register, announced=elsewhere) for to in settings.coordinators
+        ],
         connect=connect,
         endpoints=settings.branches,
         door=world.door,
         keys=world.keys,
-        feed=Subscriber(dialer, settings.of) if world.has_feed else None,
+        feed=Subscriber(dialer, settings.of) if world.has_feed and settings.of != COORDINATOR_NAME else None,
     )
     return engine, loop
 
 
 def _can_lead(settings: ReplicaSettings) -> bool:
-    """It has a key of the branch that is good: one that was rotated away, or revoked, would leave it shut out."""
+    """It has a key of whom it follows that is good: one that was rotated away, or revoked, would leave it shut out."""
     if settings.keys is None:
         return True
     try:
-        Keys(settings.keys, settings.of, role=BRANCH, cluster=settings.cluster)
+        role = COORDINATOR if settings.of == COORDINATOR_NAME else BRANCH
+        Keys(settings.keys, settings.of, role=role, cluster=settings.cluster)
     except InvalidConfig:
         return False
     return True

@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from zbank.apps import branch, former, replica
+from zbank.apps import branch, coordinator, former, replica
 from zbank.apps.branch import BranchSettings
+from zbank.apps.coordinator import CoordinatorSettings
 from zbank.apps.replica import ReplicaSettings
 from zbank.apps.serving import EXIT_FAILED, EXIT_USAGE
 from zbank.clock import Clock
-from zbank.config import data_file
+from zbank.config import COORDINATOR_NAME, Endpoint, data_file, parse_endpoint
 from zbank.errors import InvalidConfig, StoreError, Superseded
 from zbank.ids import new_id
 from zbank.protocol.codec import chain_value, encode_record, record_kind
 from zbank.protocol.fold import Row
-from zbank.protocol.messages import BRANCH, REPLICA
+from zbank.protocol.following import TakesOver
+from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA
 from zbank.protocol.records import Promoted
-from zbank.protocol.replica import TakesOver
 from zbank.storage.opening import role_of
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.keys import read_list, secrets_in
@@ -59,15 +60,17 @@ def run_branch(settings: BranchSettings) -> int:
             branches={},
             keys=settings.keys,
             acks=settings.acks,
+            standby=settings.standby,
             former=path,
         )
     )
 
 
 def run_replica(settings: ReplicaSettings) -> int:
-    """Run a replica; when it is promoted, go on as its branch. Gives the exit code."""
+    """Run a replica; when it is promoted, go on as its branch, or as the coordinator. Gives the exit code."""
     path = data_file(settings.data, settings.name)
-    if role_of(path) != BRANCH:
+    role = COORDINATOR if settings.of == COORDINATOR_NAME else BRANCH
+    if role_of(path) != role:
         try:
             return replica.run(settings)
         except TakesOver as promotion:
@@ -77,6 +80,8 @@ def run_replica(settings: ReplicaSettings) -> int:
             except StoreError as error:
                 log.error("%s: %s", error.code, error.detail)
                 return EXIT_FAILED
+    if role == COORDINATOR:
+        return coordinator.run(_as_coordinator(settings))
     return run_branch(
         BranchSettings(
             name=settings.of,
@@ -90,13 +95,32 @@ def run_replica(settings: ReplicaSettings) -> int:
             preload=False,
             keys=settings.keys,
             acks=settings.acks,
+            standby=settings.standby,
             file=settings.name,
         )
     )
 
 
+def _as_coordinator(settings: ReplicaSettings) -> CoordinatorSettings:
+    """The coordinator that a replica of it has become: at the replica's address, with the feed at the next ports."""
+    bind = parse_endpoint(settings.bind)
+    feeds = [str(Endpoint(bind.host, bind.port + offset)) for offset in (1, 2)] if bind.port else ["", ""]
+    return CoordinatorSettings(
+        cluster=settings.cluster,
+        endpoint=settings.endpoint,
+        bind=settings.bind,
+        data=settings.data,
+        branches=tuple(settings.branches),
+        keys=settings.keys,
+        feed_in=feeds[0],
+        feed_out=feeds[1],
+        acks=settings.acks,
+        file=settings.name,
+    )
+
+
 def _take_over(path: Path, identity: Identity, promotion: TakesOver) -> None:
-    """The file is the branch's from here on, and says which row was the last of the former one (PROTOCOL R2)."""
+    """The file is that of whom it followed from here on, and says which row was the former one's last (PROTOCOL R2)."""
     store = JournalStore.open(path, identity, new_id())
     try:
         epoch = max(store.epoch + 1, promotion.epoch)
@@ -104,7 +128,8 @@ def _take_over(path: Path, identity: Identity, promotion: TakesOver) -> None:
         seq, at_us = store.seq + 1, max(store.at_us, Clock().now().wall_us)
         kind, body = record_kind(record), encode_record(record)
         chain = chain_value(store.chain, epoch, seq, at_us, kind, None, body)
-        store.become_branch(Row(seq, epoch, at_us, kind, None, body, chain))
+        role = COORDINATOR if identity.name == COORDINATOR_NAME else BRANCH
+        store.become(role, Row(seq, epoch, at_us, kind, None, body, chain))
     finally:
         store.close()
 

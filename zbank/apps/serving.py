@@ -17,8 +17,8 @@ from zbank.clock import Clock
 from zbank.config import data_file, parse_endpoint
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, InvalidConfig, StoreError, Superseded, ZbankError
 from zbank.ids import new_id
+from zbank.protocol.following import TakesOver
 from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
-from zbank.protocol.replica import TakesOver
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.door import Door, DoorFailed
 from zbank.transport.engine import Engine

@@ -20,6 +20,7 @@ BRANCH_JOINED = "branch_joined"
 BRANCH_MOVED = "branch_moved"
 BRANCH_LEFT = "branch_retired"
 ACKS_NAMED = "acks_named"
+COORDINATOR_PROMOTED = "coordinator_promoted"
 
 
 class GetActs(Message, frozen=True, tag="acts?"):

@@ -14,6 +14,7 @@ from zbank.protocol.act_messages import (
     BRANCH_LEFT,
     BRANCH_MOVED,
     BRANCH_PROMOTED,
+    COORDINATOR_PROMOTED,
     KEY_ENDED,
     KEY_LISTED,
     MAX_ACTS,
@@ -30,6 +31,7 @@ from zbank.protocol.records import (
     BranchPromoted,
     KeysChanged,
     NotedKey,
+    Promoted,
     Record,
     TokenMade,
     TokenRevoked,
@@ -61,6 +63,11 @@ class ActBook:
         """Fold who is a synchronous replica now."""
         who = f"replica {record.replica}, data {record.instance.hex()[-8:]}," if record.replica else "no replica"
         self._add(seq, at_us, ACKS_NAMED, record.by, f"{who} acknowledges what {record.of} does")
+
+    def coordinator_promoted(self, record: Promoted, seq: int, at_us: int) -> None:
+        """Fold a coordinator's replica that took its place."""
+        about = f"a replica is the coordinator now, after epoch {record.former_epoch}"
+        self._add(seq, at_us, COORDINATOR_PROMOTED, record.by, about)
 
     def keys_changed(self, record: KeysChanged, seq: int, at_us: int) -> None:
         """Fold what was seen in the list of keys."""

@@ -40,6 +40,7 @@ def branch_status(
         version=about.version,
         customers_minor=state.customers_minor,
         acks=state.acks,
+        stopped=about.stopped,
     )
 
 

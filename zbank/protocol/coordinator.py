@@ -271,7 +271,7 @@ class Coordinator(Machine):
             return _told(sender, n, Fault(code="malformed", detail=detail))
         answer = Effect(sender.address, n, self.directory.replica(message, now))
         named = self.directory.wanted(message.info, self._wanted_acks)
-        return Step(named, [answer, *self._words(named)])
+        return Step(named, [answer, *(self._words(named) or self.directory.reminder(message.info))])
 
     def _name_acks(self, sender: Sender, n: int, message: NameAcks, now: Now) -> Step:
         """An operator says who holds an actor's rows before anything leaves it (R3)."""

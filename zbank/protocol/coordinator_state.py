@@ -25,6 +25,7 @@ from zbank.protocol.records import (
     Ended,
     KeysChanged,
     NotedKey,
+    Promoted,
     Record,
     Started,
     TokenMade,
@@ -58,6 +59,7 @@ class CoordinatorMeta(Struct):
     promotions: dict[str, BranchPromoted] = field(default_factory=dict)
     retired: list[RetiredInfo] = field(default_factory=list)
     acks: dict[str, AckedBy] = field(default_factory=dict)
+    took_over: tuple[int, int] | None = None
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -78,6 +80,7 @@ class CoordinatorState:
         self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.acks: dict[str, AckedBy] = {}  #: by branch, or by its own name: the last word on its synchronous replica
+        self.took_over: tuple[int, int] | None = None  #: last epoch of whose place it took, and its own first one
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -101,6 +104,7 @@ class CoordinatorState:
         self.former = kept.former
         self.promotions = kept.promotions
         self.acks = kept.acks
+        self.took_over = kept.took_over
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -189,6 +193,11 @@ class CoordinatorState:
         self.acks[record.of] = AckedBy(record.replica, record.instance, self.seq)
         self.acts.acks_named(record, self.seq, self.at_us)
 
+    def _promoted(self, record: Promoted) -> None:
+        self.acks[self.name] = AckedBy("", b"", self.seq)  # who acknowledged is it: it stands alone until another is named
+        self.took_over = (record.former_epoch, self.epoch)
+        self.acts.coordinator_promoted(record, self.seq, self.at_us)
+
     @property
     def unposted(self) -> int:
         """Rows applied since the last posting."""
@@ -222,6 +231,7 @@ class CoordinatorState:
             self.promotions,
             list(self.retired.values()),
             self.acks,
+            self.took_over,
         )
 
     def posted(self) -> None:
@@ -253,4 +263,5 @@ _APPLY: dict[type[Record], Callable[[CoordinatorState, Any], None]] = {
     TokenRevoked: CoordinatorState._token_revoked,
     KeysChanged: CoordinatorState._keys_changed,
     AcksNamed: CoordinatorState._acks_named,
+    Promoted: CoordinatorState._promoted,
 }

@@ -32,4 +32,5 @@ def coordinator_status(
         alarms=tuple(alarms),
         version=about.version,
         acks=state.acks.get(state.name),
+        stopped=about.stopped,
     )

@@ -53,6 +53,7 @@ class Directory:
         self._configured = frozenset(configured)
         self._feed = feed
         self._replicas: dict[str, tuple[ReplicaInfo, int]] = {}  #: by name, and when it said so; none of it is durable
+        self._furthest: dict[str, tuple[bytes, int]] = {}  #: replicas, by name: data, and the last row that it ever had
         self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
         self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
@@ -64,6 +65,7 @@ class Directory:
         """Know who was there before the state was rebuilt: nobody registers again for that."""
         self._epochs = before._epochs
         self._replicas = before._replicas
+        self._furthest = before._furthest
         self.begun_us = before.begun_us
         self._promoted = before._promoted
         self._wanted_acks = before._wanted_acks
@@ -119,12 +121,7 @@ class Directory:
             return Step(None, (Effect(sender.address, n, refusal),))
         state = self._state
         info = message.info
-        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number:
-            self.behind = (
-                f"branch {info.name} knows epoch {message.coordinator_epoch} and commit {message.coordinator_number} "
-                f"of coordinator {state.name}, its own data ends at epoch {state.epoch} and commit {state.number}: "
-                "it was restored from an old copy; bring the newest data back"
-            )
+        self.behind = self._why_behind(message) or self.behind
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
         retired = state.retired.get(info.name)
@@ -141,11 +138,31 @@ class Directory:
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
+    def _why_behind(self, message: Register) -> str:
+        """What this branch knows that was forgotten here; "" = nothing."""
+        state = self._state
+        info, word = message.info, state.acks.get(message.info.name)
+        former_epoch, own_epoch = state.took_over or (0, 0)
+        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
+        generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
+        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
+            knows = f"epoch {message.coordinator_epoch} and commit {message.coordinator_number} of coordinator {state.name}"
+            ends = f"epoch {state.epoch} and commit {state.number}"
+        elif generation > (0 if word is None else word.generation):
+            knows = f"of a word on its synchronous replica, row {generation} of coordinator {state.name}"
+            ends = f"row {state.seq}, without that word"
+        else:
+            return ""
+        return (
+            f"branch {info.name} knows {knows}, its own data ends at {ends}: "
+            "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
+        )
+
     def without(self, name: str) -> list[Effect]:
-        """A branch is about to be out of the directory: all others hear of it."""
+        """A branch is about to be out of the directory: all hear of it, and it itself, too."""
         listed = {other: joined for other, joined in self._state.branches.items() if other != name}
         registered = self._registered(listed)
-        return [Effect(other, 0, registered) for other in sorted(self.up) if other != name]
+        return [Effect(other, 0, registered) for other in sorted(self.up)]
 
     def replica(self, message: RegisterReplica, now: Now) -> Registered | Lead:
         """A replica says where it stands."""
@@ -157,14 +174,25 @@ class Directory:
             self._promoted[info.of], _ = self._replicas.pop(info.name, (info, 0))
             return Lead(promotion.epoch, promotion.caller)
         if info.name in self._replicas or len(self._replicas) < MAX_REPLICAS:
-            self._replicas[info.name] = (info, now.mono_us)
+            self._replicas[info.name] = (self._less_what_it_lost(info), now.mono_us)
         return self._registered(self._state.branches)
+
+    def _less_what_it_lost(self, info: ReplicaInfo) -> ReplicaInfo:
+        """Who had more rows before had its file put back from a copy: it lacks what it has acknowledged, whatever it says."""
+        instance, furthest = self._furthest.get(info.name, (b"", 0))
+        if instance == info.instance and info.seq < furthest:
+            return replace(info, acks=0)
+        if info.name in self._furthest or len(self._furthest) < MAX_REPLICAS:
+            self._furthest[info.name] = (info.instance, info.seq)
+        return info
 
     def wanted(self, info: ReplicaInfo, wanted_here: str) -> AcksNamed | None:
         """What to record when a replica has come that a config wants as the synchronous one, and there was no word on it yet.
         `wanted_here` is the one of this coordinator itself."""
         wanted = wanted_here if info.of == self._state.name else self._wanted_acks.get(info.of)
-        if wanted != info.name or info.of in self._state.acks:
+        if wanted != info.name or info.of in self._state.acks or self.behind:
+            return None
+        if info.of != self._state.name and (info.of not in self._state.branches or self._unfit(info) is not None):
             return None
         return AcksNamed(info.of, info.name, info.instance, "")
 
@@ -172,6 +200,9 @@ class Directory:
         """What to record when an operator names a synchronous replica, or none any more."""
         if message.of != self._state.name and message.of not in self._state.branches:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
+        if message.of != self._state.name and message.of not in self.up:  # by a word that it never followed nobody has all
+            detail = f"branch {message.of} is not connected, and has to follow: start it, or, if it is lost, promote a replica"
+            return Fault(code="branch_unavailable", detail=detail)
         if message.replica:
             info, told_us = self._replicas.get(message.replica, (None, 0))
             if info is None or info.of != message.of or info.instance != message.instance:
@@ -179,14 +210,30 @@ class Directory:
                 return Fault(code="replica_not_found", detail=detail)
             if now.mono_us - told_us > REPLICA_SILENT_US:
                 return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
-            if self._may_have_void_rows(info):
-                return _diverged(info)
+            unfit = self._unfit(info)
+            if unfit is not None:
+                return unfit
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
 
-    def _may_have_void_rows(self, info: ReplicaInfo) -> bool:
+    def _unfit(self, info: ReplicaInfo) -> Fault | None:
+        """Why this replica could never take its branch's place; None when it might."""
+        joined = self._state.branches.get(info.of)
+        if joined is not None and joined.instance == info.instance:
+            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
+            return Fault(code="foreign_store", detail=detail)
         promotion = self._state.promotions.get(info.of)
         forks = () if promotion is None else promotion.forks
-        return any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks)
+        if any(info.epoch < fork.epoch and info.seq > fork.seq for fork in forks):
+            detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
+            return Fault(code="diverged", detail=detail)
+        return None
+
+    def reminder(self, info: ReplicaInfo) -> list[Effect]:
+        """A branch is told again of the last word, while the rows of a replica that it concerns do not have it: it was lost."""
+        word = self._state.acks.get(info.of)
+        if word is None or info.acks == word.generation or not (info.acks or word.instance == info.instance):
+            return []
+        return self.told(info.of, word)
 
     def told(self, name: str, word: AckedBy | None) -> list[Effect]:
         """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
@@ -215,11 +262,9 @@ class Directory:
             detail = f"no replica {message.replica} of {message.branch} with that data has been heard of"
             return Fault(code="replica_not_found", detail=detail)
         before = self._state.promotions.get(message.branch)
-        if joined.instance == info.instance:
-            detail = f"replica {info.name} has a copy of the data of branch {info.of}: remove it, and let it fetch its own"
-            return Fault(code="foreign_store", detail=detail)
-        if self._may_have_void_rows(info):
-            return _diverged(info)
+        unfit = self._unfit(info)
+        if unfit is not None:
+            return unfit
         if now.mono_us - told_us > REPLICA_SILENT_US:
             return Fault(code="replica_not_found", detail=f"replica {info.name} is silent: start it again first")
         if not info.can_lead:
@@ -280,11 +325,6 @@ class Directory:
             )
             for name, joined in sorted(listed.items())
         )
-
-
-def _diverged(info: ReplicaInfo) -> Fault:
-    detail = f"replica {info.name} may have rows that became void when another replica was promoted: it cannot lead"
-    return Fault(code="diverged", detail=detail)
 
 
 def _was_retired(info: RetiredInfo) -> str:

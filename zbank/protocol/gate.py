@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Collection
 
 from zbank.protocol.machine import BUSY_RETRY_MS, Effect
-from zbank.protocol.messages import AckedBy, Fault
+from zbank.protocol.messages import AckedBy, Fault, ReplicaInfo
 
 SILENT_US = 3_000_000  #: after so long without a word from the replica the actor stops
-MAX_WAITING = 50_000  #: effects; more is not taken on
+MAX_WAITING = 50_000  #: effects, and rows in their pages; more is not taken on
 
 
 def wanting(word: AckedBy | None, wanted: str) -> AckedBy | None:
@@ -31,7 +31,14 @@ def alone(name: str, word: AckedBy | None, wanted: str) -> tuple[str, ...]:
     """An alarm, when a synchronous replica is wanted and by the last word there is none."""
     if not wanted or word is None or word.replica:
         return ()
-    return (f"{name} has no synchronous replica: what it says stands on one disk. Name one: `zbank acks {name} REPLICA`",)
+    return (f"no synchronous replica: what it says stands on one disk alone. Name one: `zbank acks {name} REPLICA`",)
+
+
+def keeps_all(word: AckedBy | None, info: ReplicaInfo) -> bool:
+    """This replica has all that ever left its branch: the directory's last word names it, and by its own rows its branch has
+    followed that very word. What it told of itself has to be older than the word that is looked at."""
+    said = AckedBy(info.name, info.instance, info.acks)  # a copy of its file under another name says the same of the rest
+    return word is not None and word.replica != "" and word == said
 
 
 class Gate:
@@ -41,43 +48,85 @@ class Gate:
         self.acked_seq = 0  #: the replica has the rows up to this one
         self._instance = b""  #: of the replica that this is about
         self._heard_us = now_us
-        self._waiting: deque[tuple[int, Collection[Effect]]] = deque()
-        self._count = 0
+        self._asked_us: int | None = None
+        self._acked_us: int | None = None
+        self._waiting: deque[tuple[int, int, Collection[Effect]]] = deque()  #: row, cost, what stands on that row
+        self._cost = 0  #: of all that waits
 
     def heed(self, acks: AckedBy | None, now_us: int) -> None:
         """Who acknowledges now: another one than before begins from nothing."""
         instance = acks.instance if acks is not None else b""
         if instance != self._instance:
-            self._instance, self.acked_seq, self._heard_us = instance, 0, now_us
+            self._instance, self.acked_seq, self._heard_us, self._acked_us = instance, 0, now_us, None
 
     def acked(self, seq: int, now_us: int) -> None:
-        """The replica has the rows up to this one."""
-        self.acked_seq = max(self.acked_seq, seq)
-        self._heard_us = now_us
+        """The replica has the rows up to this one. What counts is that it comes on, as long as something waits for it."""
+        self._acked_us = now_us
+        if seq > self.acked_seq or not self._waiting:
+            self._heard_us = now_us
+        self.acked_seq = seq  # also when it had more before: its file may have been put back
 
-    def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect]) -> list[Effect]:
-        """What may leave now, of these effects, which stand on row `seq`, and of what waits from before."""
-        if effects:
-            self._waiting.append((seq, effects))
-            self._count += len(effects)
+    def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect], cost: int) -> list[Effect]:
+        """What may leave now, of what waits from before, and of these effects, which stand on row `seq`. What would wait
+        where far too much does is dropped: actors ask and say all again in time, and others are not taken on."""
         leaving: list[Effect] = []
-        while self._waiting and (acks is None or (acks.instance and self._waiting[0][0] <= self.acked_seq)):
-            leaving += self._waiting.popleft()[1]
-        self._count -= len(leaving)
+        while self._waiting and self._may_leave(acks, self._waiting[0][0]):
+            _, its_cost, waited = self._waiting.popleft()
+            self._cost -= its_cost
+            leaving += waited
+        if not self._waiting and self._may_leave(acks, seq):
+            leaving += effects
+        elif effects and self._cost <= 2 * MAX_WAITING:
+            self._waiting.append((seq, cost, effects))
+            self._cost += cost
         return leaving
 
-    def stopped(self, acks: AckedBy | None, name: str, now_us: int) -> Fault | None:
-        """Why nothing is taken on now; None when it is."""
+    def _may_leave(self, acks: AckedBy | None, seq: int) -> bool:
+        return acks is None or (acks.instance != b"" and seq <= self.acked_seq)
+
+    def stopped(self, acks: AckedBy | None, name: str, code: str, now_us: int) -> Fault | None:
+        """Why nothing is taken on now, by this code; None when it is."""
         if acks is None:
             return None
-        if not acks.instance:
-            why = f"{name} waits for its synchronous replica {acks.replica}, which was never here"
-        elif now_us - self._heard_us > SILENT_US:
-            why = f"{name} has stopped: its synchronous replica {acks.replica} does not answer"
-        elif self._count > MAX_WAITING:
+        if not acks.instance or self._is_silent(now_us):
+            why = self._why(acks, now_us)
+            detail = f"{name} has stopped: {why}: not done, or not known; the same id may be sent again when it is there"
+            return Fault(code=code, detail=detail, retry_after_ms=1000)
+        if self._cost > MAX_WAITING:
             detail = f"too much waits for replica {acks.replica}: send it again in a moment"
             return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
+        return None
+
+    def asked(self, now_us: int) -> None:
+        """The replica, or one of its name, asks for rows and acknowledges none."""
+        self._asked_us = now_us
+
+    def alarm(self, acks: AckedBy | None, name: str, now_us: int) -> str:
+        """What an operator has to know; "" = nothing, also as long as a start takes that is in order."""
+        if acks is None or not self._is_silent(now_us):
+            return ""
+        if acks.instance and _is_recent(self._acked_us, now_us):
+            todo = "Its disk may be full"
+        elif acks.instance and _is_recent(self._asked_us, now_us):
+            todo = f"If it has begun anew, name it again: `zbank acks {name} {acks.replica}`"
         else:
-            return None
-        detail = f"{why}: not done, or not known; the same id may be sent again when it is back"
-        return Fault(code="branch_unavailable", detail=detail, retry_after_ms=1000)
+            todo = f"Start it. If it is lost for good: `zbank acks {name} REPLICA`, or `zbank acks {name} none`"
+        return f"stopped: {self._why(acks, now_us)}. {todo}"
+
+    def _why(self, acks: AckedBy, now_us: int) -> str:
+        if not acks.instance:
+            what = "was never here"
+        elif _is_recent(self._acked_us, now_us):
+            what = "is there and takes no more rows"
+        elif _is_recent(self._asked_us, now_us):
+            what = "has not come so far, or has begun anew"
+        else:
+            what = "does not answer"
+        return f"its synchronous replica {acks.replica} {what}"
+
+    def _is_silent(self, now_us: int) -> bool:
+        return now_us - self._heard_us > SILENT_US
+
+
+def _is_recent(us: int | None, now_us: int) -> bool:
+    return us is not None and now_us - us <= SILENT_US

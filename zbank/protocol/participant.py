@@ -326,7 +326,8 @@ class Participant(Machine):
         """The coordinator is in office with this epoch: remember it, and ask about all that is in doubt."""
         if message.coordinator != sender.caller:
             return NOTHING
-        self._told_acks = next((info.acks for info in message.branches if info.name == self.state.name), None)
+        own = next((info for info in message.branches if info.name == self.state.name), None)
+        self._told_acks = own.acks if own is not None else retiring.last_word(self.state)
         mark = self.state.coordinators.get(message.coordinator)
         effects = [
             *self._inquirer.met(message.coordinator, message.epoch),

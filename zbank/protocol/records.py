@@ -112,9 +112,9 @@ class CoordinatorSeen(Record, frozen=True, tag="coordinator_seen"):
 
 
 class Promoted(Record, frozen=True, tag="promoted"):
-    """A replica took the place of its branch here: what the branch wrote after the row before this one is void (R2).
+    """A replica took the place of whom it followed here: what that wrote after the row before this one is void (R2).
 
-    From here on it is unreconciled, and serves nobody, until each coordinator has told what it decided.
+    A branch is unreconciled from here on, and serves nobody, until each coordinator has told what it decided.
     """
 
     by: str  #: the operator
@@ -307,5 +307,6 @@ CoordinatorRecord = (
     | TokenRevoked
     | KeysChanged
     | AcksNamed
+    | Promoted
 )
 AnyRecord = BranchRecord | CoordinatorRecord

@@ -12,7 +12,7 @@ from zbank.domain.money import currency, format_amount
 from zbank.domain.refusal import BRANCH_NOT_EMPTY, BRANCH_RETIRED, Refusal
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.machine import NOTHING, Effect, Sender, Step
-from zbank.protocol.messages import Retire, RetireAnswer
+from zbank.protocol.messages import AckedBy, Retire, RetireAnswer
 from zbank.protocol.records import Retired
 
 
@@ -42,6 +42,13 @@ def retire(state: BranchState, sender: Sender, message: Retire) -> Step:
 def news(state: BranchState, coordinator: str) -> list[Effect]:
     """What a coordinator has to know that may have forgotten, or has never heard."""
     return [] if state.retired is None else [Effect(coordinator, 0, RetireAnswer(state.retired.by))]
+
+
+def last_word(state: BranchState) -> AckedBy | None:
+    """Who acknowledges what a branch does that is in no directory any more: nobody has to, and nobody could be named."""
+    if state.retired is None or (state.acks is not None and not state.acks.replica):
+        return None
+    return AckedBy("", b"", 1 if state.acks is None else state.acks.generation + 1)
 
 
 def notice(state: BranchState) -> list[str]:

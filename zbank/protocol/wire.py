@@ -124,4 +124,4 @@ class BranchInfo(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_
     instance: Id  #: of its store
     epoch: Count
     up: bool  #: heard of within the heartbeat limit
-    acks: AckedBy | None = None  #: None = there was never a word on it
+    acks: AckedBy | None = None  #: the last word on it, in Register the last that it has followed; None = there was never one

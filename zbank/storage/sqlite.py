@@ -127,11 +127,12 @@ class JournalStore:
         self._commit(self.epoch + 1, self.seq, self.chain, ())
         return self.epoch
 
-    def become_branch(self, row: Row) -> None:
-        """A replica's store is its branch's from this row on: both in one commit. Raises as `append` does."""
-        self._commit(row.epoch, row.seq, row.chain, ((sql.APPEND, (row,)), (sql.SET_ROLE, [("branch",)])))
+    def become(self, role: str, row: Row) -> None:
+        """A replica's store is that of whom it followed, a `role`, from this row on: both in one commit. Raises as `append`
+        does."""
+        self._commit(row.epoch, row.seq, row.chain, ((sql.APPEND, (row,)), (sql.SET_ROLE, [(role,)])))
         self.at_us = row.at_us
-        self.identity = replace(self.identity, role="branch")
+        self.identity = replace(self.identity, role=role)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write the rows in one commit and force it.

@@ -112,7 +112,7 @@ TABLE: dict[type[AnyMessage], tuple[Roles, Roles]] = {
     MakeToken: (NOBODY, GRANT),
     RevokeToken: (NOBODY, GRANT),
     RetireBranch: (NOBODY, GRANT),
-    GetRows: (REPLICAS, NOBODY),
+    GetRows: (REPLICAS, REPLICAS),
     RegisterReplica: (NOBODY, REPLICAS),
     Promote: (NOBODY, GRANT),
     NameAcks: (NOBODY, GRANT),
@@ -144,6 +144,8 @@ ON_SERVER: dict[tuple[str, str], Kinds] = {
     for role in sorted(ALL | ACTORS)
 }
 ON_SERVER |= {(REPLICA, role): _of(0, role) & AT_REPLICA for role in sorted(ALL | ACTORS)}
+#: nobody stands above a coordinator: its replica itself is asked to take its place
+ON_SERVER |= {(REPLICA, role): ON_SERVER[REPLICA, role] | {Promote} for role in sorted(GRANT)}
 
 #: the same, before the connection is known to stand for the actor it names. No Beat: a branch beats when it believes that
 #: it is registered, and whoever is not any more (a late Register of an older connection does that) has to hear so.
@@ -156,7 +158,7 @@ _NEWS: Kinds = frozenset({Welcome, Fault, Beat})
 #: by role of the actor that this branch has connected to
 ON_LINK: dict[str, Kinds] = {
     COORDINATOR: _NEWS
-    | {Registered, Lead, Forward, Prepare, Commit, Abort, StillPending, Redeliver, Redelivering, Retire},
+    | {Registered, Lead, Forward, Prepare, Commit, Abort, StillPending, Redeliver, Redelivering, Retire, Rows},
     BRANCH: _NEWS | {Commit, Abort, StillPending, Rows},
 }
 
@@ -167,6 +169,8 @@ def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
         return f"{key.name} asks in its own name: only a {BRIDGE}'s key speaks for others"
     if isinstance(message, GetDecisions) and message.branch != key.name:
         return f"{key.name} asks for what concerns {message.branch}"
+    if isinstance(message, GetRows) and listener == COORDINATOR and not key.name.startswith(f"{COORDINATOR}-"):
+        return f"{key.name} follows a branch: what the coordinator decided is for replicas of it, {COORDINATOR}-…, alone"
     if key.role != CLIENT:
         return ""
     if isinstance(message, GetAccount | GetEntries) and f"{listener}/{message.number}" not in key.accounts:

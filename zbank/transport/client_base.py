@@ -46,7 +46,8 @@ class ClientBase:
     def __init__(
         self, endpoint: str, *, cluster: str, timeout_s: float, name: str, keys: Path | None = None, key: str = ""
     ) -> None:
-        self.endpoint = given.check_endpoint(endpoint)
+        places = given.check_places(endpoint)
+        self.endpoint = endpoint  #: as it was given
         given.check_names(cluster, name)
         self._timeout_us = given.timeout_us(timeout_s)
         self._asker = given.Asker()
@@ -54,7 +55,7 @@ class ClientBase:
         self._origin: ClientBase | None = None  #: of a client `on_behalf_of` somebody: whose connection it shares
         self._silent: dict[str, float] = {}  #: by target that did not answer a survey: when it last was given the whole time
         self.key: Keys | None = None if keys is None else Keys(keys, person_of(keys, key), cluster=cluster)
-        self._io = ClientShell(endpoint, cluster, name, self.key)
+        self._io = ClientShell(places, cluster, name, self.key)
         self._routes = self._io.core.routes
         self._finalizer = weakref.finalize(self, self._io.begin_close)
 
@@ -204,4 +205,4 @@ class ClientBase:
         return list(directory.branches)
 
     def _lone_info(self, contact: Welcome) -> BranchInfo:
-        return BranchInfo(contact.name, self.endpoint, contact.currency, contact.instance, contact.epoch, True)
+        return BranchInfo(contact.name, self._routes.endpoint, contact.currency, contact.instance, contact.epoch, True)

@@ -7,10 +7,13 @@ is answered or its deadline is over; servers know an id again (PROTOCOL P7), and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zbank.errors import ClientClosed, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.messages import (
     CLIENT,
     PROTOCOL_VERSION,
+    REPLICA,
     AnyMessage,
     Beat,
     Directory,
@@ -20,9 +23,10 @@ from zbank.protocol.messages import (
     Standing,
     Welcome,
 )
+from zbank.transport.client_ledger import Ledger
 from zbank.transport.client_peer import (
     BEAT_US,
-    CONNECT_US,
+    ELSEWHERE_US,
     IDLE_US,
     MAX_DOUBLINGS,
     MAX_MOVES,
@@ -37,22 +41,21 @@ from zbank.transport.client_request import FAULT_RETRIES
 from zbank.transport.client_routes import Routes
 
 
-class ClientCore:
+class ClientCore(Ledger):
     """State of one client. One thread (the shell's) calls it; `requests` may be counted from others."""
 
-    def __init__(self, endpoint: str, cluster: str, name: str, now_us: int) -> None:
-        self.routes = Routes(endpoint)
-        self.peers: dict[str, Peer] = {}
-        self.requests: dict[int, AnyRequest] = {}  #: all that have not ended, by number
+    def __init__(self, places: Sequence[str], cluster: str, name: str, now_us: int) -> None:
+        """`places`: where the contact may be."""
+        super().__init__(Routes(places))
         self.opened: list[Peer] = []  #: for the shell: connect these
         self.closed: list[Peer] = []  #: for the shell: close these
         self.next_due_us = now_us + BEAT_US  #: when `on_time` has something to do
         self._hello = Hello(PROTOCOL_VERSION, cluster, CLIENT, name)
-        self._n = 0
         self._ready: dict[str, Peer] = {}  #: targets whose route is certain: the short cut of `submit`
         self._directory_n = 0  #: number of the GetDirectory that awaits its answer; 0 = none
         self._directory_us = -REFRESH_US  #: when it was queued
-        self._peer(endpoint, now_us)
+        self._moved_us = now_us  #: when the contact was last looked for somewhere else
+        self._peer(self.routes.endpoint, now_us)
 
     # --- what the shell calls -----------------------------------------------------------------------------------------
 
@@ -126,6 +129,8 @@ class ClientCore:
         for peer in list(self.peers.values()):
             oldest = oldest_us.get(peer.endpoint)
             self._watch(peer, oldest, waiting, now_us)
+            if peer.endpoint == self.routes.endpoint and (oldest is not None or waiting):
+                self._seek(peer, now_us)
             if oldest is not None and not peer.hello_n:
                 due_us = min(due_us, max(peer.heard_us, oldest, peer.beat_us) + BEAT_US)
         self.next_due_us = max(due_us, now_us + MIN_TICK_US)
@@ -139,12 +144,9 @@ class ClientCore:
 
     def close(self) -> None:
         """End everything: reads with ClientClosed, writes that were sent as `unknown`."""
+        closed = "the client was closed before the answer came: ask again with the same id"
         for request in list(self.requests.values()):
-            del self.requests[request.n]
-            if request.is_write and request.sends > request.answered:
-                request.end_unknown("the client was closed before the answer came: ask again with the same id")
-            else:
-                request.end_failed(ClientClosed("the client was closed before this request ended"))
+            self._end(request, ClientClosed(closed))
 
     # --- where requests go --------------------------------------------------------------------------------------------
 
@@ -202,14 +204,6 @@ class ClientCore:
             self.routes.forget(peer.endpoint)
             self._greet(peer, now_us)
 
-    def _queue(self, request: AnyRequest, peer: Peer) -> None:
-        request.peer = peer
-        request.retry_us = 0
-        if not request.queued:
-            request.landed()
-            request.queued = True
-            peer.outbox.append(request)
-
     def _reroute(self, now_us: int) -> None:
         """Routes have changed: place everything anew, then drop the connections that nothing leads to."""
         self._ready.clear()
@@ -227,16 +221,6 @@ class ClientCore:
             return self.routes.find(request.target, request.since_us) != self._endpoint_of(request)
         except ZbankError:
             return True
-
-    def _leave_peer(self, request: AnyRequest) -> None:
-        """The request waits for its route again, under a new number: late answers from the old place do not count."""
-        del self.requests[request.n]
-        request.landed()
-        self._n += 1
-        request.n = self._n
-        request.peer = None
-        request.queued = False
-        self.requests[request.n] = request
 
     def _ask_directory(self, now_us: int, since_us: int) -> None:
         """Ask the coordinator for the directory, unless an answer is awaited or the one in hand is new enough."""
@@ -269,8 +253,10 @@ class ClientCore:
         peer.controls = [item for item in peer.controls if type(item[1]) is not Beat]
         peer.controls.append((self._n, Beat(answer=False)))
 
-    def _no_directory(self, fault: Fault) -> None:
-        """The coordinator gives no directory: what waits for it ends."""
+    def _has_no_directory(self, peer: Peer, fault: Fault, now_us: int) -> None:
+        """The coordinator gives no directory: what waits for it ends, unless there is another place to look."""
+        if self._is_turned_away(peer, fault, now_us):
+            return
         self._directory_n = 0
         for request in [request for request in self.requests.values() if request.peer is None]:
             self._end(request, RemoteFault(fault.code, fault.detail, fault.retry_after_ms))
@@ -293,9 +279,12 @@ class ClientCore:
                 if not peer.hello_n:
                     self._greet(peer, now_us)
             elif n == self._directory_n and message.code not in FAULT_RETRIES:
-                self._no_directory(message)
+                self._has_no_directory(peer, message, now_us)
 
     def _welcomed(self, peer: Peer, welcome: Welcome, now_us: int) -> None:
+        if welcome.role == REPLICA and len(self.routes.places) > 1 and peer.endpoint == self.routes.endpoint:
+            peer.hello_n, peer.hello_us = -1, now_us  # one that may take the coordinator's place, and has not
+            return
         peer.hello_n = 0
         peer.met = True
         known = peer.endpoint in self.routes.names
@@ -342,7 +331,7 @@ class ClientCore:
             return
         request.answered += 1
         error = request.stale() or RemoteFault(fault.code, fault.detail, fault.retry_after_ms)
-        if fault.code in FAULT_RETRIES:
+        if fault.code in FAULT_RETRIES or self._is_turned_away(peer, fault, now_us):
             request.fault = error
             request.retry_us = now_us + (fault.retry_after_ms * 1000 or RETRY_US)
             self.next_due_us = min(self.next_due_us, request.retry_us)
@@ -367,33 +356,24 @@ class ClientCore:
         if (gone or silent) and peer.endpoint != self.routes.coordinator_endpoint:
             self._ask_directory(now_us, now_us - REFRESH_US)
 
-    def _last_us(self, request: AnyRequest) -> int:
-        """When the request is given up: earlier than its deadline when nobody ever answered at its address."""
-        deadline_us: int = request.deadline_us
-        if not request.sends:
-            peer = self.peers.get(self._endpoint_of(request))
-            if peer is None or not peer.met:
-                return min(deadline_us, request.submitted_us + CONNECT_US)
-        return deadline_us
+    def _is_turned_away(self, peer: Peer | None, fault: Fault, now_us: int) -> bool:
+        """The contact is a coordinator that has stopped: where it may be somewhere else, it is looked for there."""
+        routes = self.routes
+        if fault.code != "out_of_office" or len(routes.places) == 1 or peer is None or peer.endpoint != routes.endpoint:
+            return False
+        if now_us - self._moved_us >= RESEND_US:
+            self._move_on(now_us)
+        return True
 
-    def _endpoint_of(self, request: AnyRequest) -> str:
-        """Where the request goes, or whom it waits for."""
-        if request.peer is not None:
-            return str(request.peer.endpoint)
-        return self.routes.coordinator_endpoint or self.routes.endpoint
+    def _move_on(self, now_us: int) -> None:
+        self._moved_us = now_us
+        self._directory_n = 0
+        self.routes.move_on()
+        self._reroute(now_us)
 
-    def _expire(self, request: AnyRequest) -> None:
-        endpoint = self._endpoint_of(request)
-        request.give_up(self.routes.known_as(endpoint), endpoint)
-
-    def _end(self, request: AnyRequest, error: ZbankError) -> None:
-        """End a request that cannot go on; a write that a server may have got ends as `unknown`."""
-        del self.requests[request.n]
-        request.landed()
-        if request.is_write and request.sends > request.answered:
-            request.end_unknown(str(error))
-        else:
-            request.end_failed(error)
-
-    def _owed_by(self, peer: Peer) -> list[AnyRequest]:
-        return [request for request in self.requests.values() if request.peer is peer]
+    def _seek(self, contact: Peer, now_us: int) -> None:
+        """The contact owes an answer. Where it is silent, and may be somewhere else, it is looked for there."""
+        heard_us = 0 if contact.hello_n else contact.heard_us
+        oldest_us = min(request.submitted_us for request in self.requests.values())
+        if len(self.routes.places) > 1 and now_us - max(heard_us, self._moved_us, oldest_us) >= ELSEWHERE_US:
+            self._move_on(now_us)

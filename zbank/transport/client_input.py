@@ -42,6 +42,11 @@ def check_endpoint(endpoint: str) -> str:
     return endpoint
 
 
+def check_places(endpoints: str) -> list[str]:
+    """The endpoints of a text that has one, or several with commas between. Raises InvalidInput."""
+    return [check_endpoint(one.strip()) for one in endpoints.split(",")]
+
+
 def check_names(cluster: str, name: str) -> None:
     """Raise InvalidInput unless both are text that fits into a Hello."""
     check_text(cluster, "a cluster's name", MAX_HELLO_CHARS)

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 import zmq
@@ -46,8 +47,8 @@ log = logging.getLogger(__name__)
 class ClientShell:
     """The world of one core: its sockets, and the way in. `submit`, `call` and `close` may be called from any thread."""
 
-    def __init__(self, endpoint: str, cluster: str, name: str, keys: Keys | None = None) -> None:
-        self.core = ClientCore(endpoint, cluster, name, _monotonic_us())
+    def __init__(self, places: Sequence[str], cluster: str, name: str, keys: Keys | None = None) -> None:
+        self.core = ClientCore(places, cluster, name, _monotonic_us())
         self.dialer = Dialer(_shared_context(), keys)
         self.sockets: dict[str, Socket] = {}  #: by endpoint; the I/O thread's
         self.closing = False

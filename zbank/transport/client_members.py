@@ -9,14 +9,18 @@ from zbank.protocol.messages import (
     BranchRetired,
     Directory,
     GetDirectory,
+    GetStatus,
     NameAcks,
     Named,
+    Promote,
+    Promoting,
     ReplicaInfo,
     RetireBranch,
     RetiredInfo,
+    StatusInfo,
 )
-from zbank.transport.client_base import ClientBase
-from zbank.transport.client_request import THE_COORDINATOR, AccountWrite
+from zbank.transport.client_base import ClientBase, as_it_is
+from zbank.transport.client_request import THE_CONTACT, THE_COORDINATOR, AccountWrite
 
 REFUSALS = frozenset({"branch_not_empty", "branch_in_use"})
 
@@ -69,11 +73,38 @@ class MemberClient(ClientBase):
         )
         return self._io.call(request)
 
+    def contact_status(self) -> StatusInfo:
+        """How the actor at the client's own address does: also a replica of the coordinator, which no directory names."""
+        self._io.check_may_wait()
+        answer: StatusInfo = self._ask(THE_CONTACT, GetStatus(), StatusInfo, as_it_is).result()
+        return answer
+
+    def promote_contact(self, of: str, instance: bytes) -> ReplicaInfo:
+        """Let the coordinator's replica at the client's own address, whose store has this `instance`, take the place of
+        coordinator `of`, which must be stopped. An operator's act, for good; it leads within a second.
+
+        Raises RemoteFault (`coordinator_up`, `not_synchronous`, `cannot_lead`, `not_for_me`); NoAnswer: look at it again.
+        """
+        name = self._contact().name
+        request: AccountWrite[ReplicaInfo] = AccountWrite(
+            THE_CONTACT,
+            Promote(of, name, instance, self._asker.caller),
+            self._timeout_us,
+            (Promoting,),
+            _promoted,
+            lambda reason: NoAnswer(f"{reason}: it is not known whether {name} is the coordinator now; look at it again"),
+        )
+        return self._io.call(request)
+
     def retired_branches(self) -> list[RetiredInfo]:
         """The branches that have left for good, the latest last."""
         self._io.check_may_wait()
         self._contact()
         return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().retired)
+
+
+def _promoted(answer: Promoting) -> ReplicaInfo:
+    return answer.info
 
 
 def _word_of(answer: Named) -> AckedBy:

@@ -6,6 +6,8 @@ worked with alone; its coordinator is asked only when something concerns other b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zbank.errors import RemoteFault, Unreachable, ZbankError
 from zbank.protocol.messages import (
     BRANCH,
@@ -23,8 +25,10 @@ from zbank.transport.client_request import REPLICA_OF, THE_CONTACT, THE_COORDINA
 class Routes:
     """The contact's Welcome and the latest directory."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint  #: the contact's
+    def __init__(self, places: Sequence[str]) -> None:
+        """`places`: where the contact may be, the first one first."""
+        self.places = tuple(places)
+        self.endpoint = places[0]  #: the contact's
         self.contact: Welcome | None = None  #: None until it has answered
         self.directory: dict[str, BranchInfo] = {}
         self.replicas: tuple[ReplicaInfo, ...] = ()  #: as the directory names them
@@ -32,6 +36,11 @@ class Routes:
         self.as_of_us = -1  #: when the directory in hand was asked for; -1 = none yet
         self.names: dict[str, str] = {}  #: branch that answered Hello, by endpoint
         self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
+
+    def move_on(self) -> None:
+        """Nobody to work with is at the contact's place: it is looked for at the next one."""
+        self.endpoint = self.places[(self.places.index(self.endpoint) + 1) % len(self.places)]
+        self.contact = None
 
     @property
     def coordinator_endpoint(self) -> str:

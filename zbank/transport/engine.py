@@ -17,9 +17,11 @@ from zbank.ids import format_id
 from zbank.protocol.codec import chain_value, decode_record, encode_record, record_kind
 from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Taken, Wanted
 from zbank.protocol.messages import (
     BRANCH,
+    COORDINATOR,
     REPLICA,
     Ack,
     AnyMessage,
@@ -35,7 +37,6 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.records import NotedKey, Record
-from zbank.protocol.replica import Follower
 from zbank.storage.decisions import lost_decisions
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
@@ -89,6 +90,11 @@ class Engine:
     def name(self) -> str:
         """The actor's."""
         return self._store.identity.name
+
+    @property
+    def has_stopped(self) -> bool:
+        """It is a coordinator that takes nothing on, for want of its synchronous replica: branches may look for another."""
+        return self._followers.stopped and self.machine.role == COORDINATOR
 
     def _take_office(self) -> None:
         """A new epoch, forced before anything is served (P11, R5). A replica has no office: its epochs are its branch's."""
@@ -145,7 +151,7 @@ class Engine:
         try:
             self._force()
         except StorageFull:
-            return self._let_out(self._declined(batch, now), batch, now)
+            return self._declined(batch, now)
         for sender, n, read in reads:
             (at_once if isinstance(read, AT_ONCE) else effects).extend(self._read(sender, n, read, now))
         if log.isEnabledFor(logging.DEBUG):
@@ -154,8 +160,8 @@ class Engine:
             effects = self._positions(effects, now) + effects
         elif isinstance(machine, Follower):
             standing = machine.standing(now)
-            asked = dict.fromkeys(effect.to for effect in effects if isinstance(effect.to, bytes))
-            effects = [*(Effect(to, 0, standing) for to in asked), *effects]
+            asked = dict.fromkeys(effect.to for effect in (*at_once, *effects) if isinstance(effect.to, bytes))
+            at_once = [*(Effect(to, 0, standing) for to in asked), *at_once]
         machine.fold.trim()
         return at_once + self._let_out(effects, batch, now)
 
@@ -170,6 +176,10 @@ class Engine:
     def keys_seen(self, good: Iterable[NotedKey], now: Now) -> list[Effect]:
         """These keys may connect now; who keeps the acts of those in charge records what has changed."""
         return self._do(self.machine.keys_seen(good), now)
+
+    def said(self, effects: Collection[Effect], now: Now) -> list[Effect]:
+        """What is to be said without a turn, and stands on what is recorded: what may leave, of that and of what waits."""
+        return self._let_out(effects, (), now)
 
     def _do(self, step: Step, now: Now) -> list[Effect]:
         """What was decided without any message."""
@@ -219,15 +229,8 @@ class Engine:
         return () if self._room or isinstance(message, READS) else self.machine.decline(sender, n, message, NO_ROOM)
 
     def _let_out(self, effects: Collection[Effect], batch: Sequence[Incoming], now: Now) -> list[Effect]:
-        """What may leave; the rest waits for the synchronous replica. That one itself is answered: it holds rows, not
-        promises, and has to get in before anything else can leave."""
-        acks = self.machine.acks
-        if acks is not None:
-            its = {sender.address for sender, _, _ in batch if (sender.role, sender.caller) == (REPLICA, acks.replica)}
-            to_it = [effect for effect in effects if effect.to in its]
-            rest = [effect for effect in effects if effect.to not in its]
-            return to_it + self._followers.let_out(acks, rest, now.mono_us)
-        return self._followers.let_out(acks, effects, now.mono_us)
+        """What may leave; the rest waits for the synchronous replica."""
+        return self._followers.let_out(self.machine.acks, effects, batch, now.mono_us)
 
     # --- parts of a turn -------------------------------------------------------------------------------------------
 
@@ -291,19 +294,18 @@ class Engine:
     def _declined(self, batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """The answers to a batch that was rolled back; whoever asked something is told at once, not left to wait."""
         effects: list[Effect] = []
+        at_once: list[Effect] = []
         for sender, n, message in batch:
-            if isinstance(message, READS):
-                effects += self._read(sender, n, message, now)
-                continue
-            if isinstance(message, LOOKS):
+            declined = self._not_taken_on(sender, n, message)
+            if not declined and isinstance(message, READS):
+                (at_once if isinstance(message, AT_ONCE) else effects).extend(self._read(sender, n, message, now))
+            elif not declined and isinstance(message, LOOKS):
                 self._load([(sender, n, message)])
                 effects += self.machine.decide(sender, n, message, now).effects
-                continue
-            declined = self.machine.decline(sender, n, message, NO_ROOM)
-            if not declined and isinstance(message, Request):
-                declined = (Effect(sender.address, n, NO_ROOM),)
-            effects.extend(declined)
-        return effects
+            elif not declined and isinstance(message, Request):
+                at_once.append(Effect(sender.address, n, NO_ROOM))
+            at_once.extend(declined)
+        return at_once + self._let_out(effects, batch, now)
 
     def _read(self, sender: Sender, n: int, message: AnyRead, now: Now) -> list[Effect]:
         """Answer a read after the force, as far as the rows go that may be read between two drains."""
@@ -342,6 +344,7 @@ class Engine:
             uptime_us=now.mono_us - self._started_us,
             journal_bytes=store.journal_bytes,
             version=__version__,
+            stopped=self._followers.stopped,
         )
 
     def _log_requests(self, batch: Sequence[Incoming]) -> None:

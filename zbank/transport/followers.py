@@ -6,15 +6,17 @@ Part of the engine's turn: the gate keeps what may not leave yet, and who waits 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Address, Effect, Machine, Sender
-from zbank.protocol.messages import AckedBy, Fault, GetRows, Held
+from zbank.protocol.messages import COORDINATOR, REPLICA, AckedBy, AnyMessage, Fault, GetRows, Held
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
+from zbank.transport.looks import size_of
 
+MAX_ASKERS = 16  #: that wait for rows
 ANSWER_AFTER_US = 200_000  #: with nothing, to who waits for rows: so it knows that it is level
 
 ALARM = "acks"
@@ -28,49 +30,75 @@ class Followers:
     def __init__(self, store: JournalStore, now_us: int) -> None:
         self._store = store
         self._gate = Gate(now_us)
-        self._waiting: dict[Address, tuple[int, GetRows, int]] = {}  #: for rows: envelope, question, since when
+        self.stopped = False  #: for want of the synchronous replica
+        self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
         """Why the actor takes nothing on now; None when it does. An alarm and the log say so while the replica is away."""
         name = self._store.identity.name
         self._gate.heed(machine.acks, now_us)
-        stopped = self._gate.stopped(machine.acks, name, now_us)
-        if stopped is None or stopped.code == "busy":
-            if machine.alarms.pop(ALARM, ""):
-                log.warning("%s goes on: its synchronous replica is there", name)
-        elif ALARM not in machine.alarms:
-            machine.alarms[ALARM] = stopped.detail
-            log.error("%s. If the replica is lost for good: `zbank acks %s none`, or another one", stopped.detail, name)
-        return stopped
+        code = "out_of_office" if machine.role == COORDINATOR else "branch_unavailable"
+        fault = self._gate.stopped(machine.acks, name, code, now_us)
+        self.stopped = fault is not None and fault.code != "busy"
+        alarm, before = self._gate.alarm(machine.acks, name, now_us), machine.alarms.pop(ALARM, "")
+        if alarm:
+            machine.alarms[ALARM] = alarm
+            if alarm != before:
+                log.error("%s has %s", name, alarm)
+        elif before:
+            there = "its synchronous replica is there" if machine.acks is not None else "it stands on its own disk alone"
+            log.warning("%s goes on: %s", name, there)
+        return fault
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:
         """A replica asks for rows, and may acknowledge others by that: the answer, unless it has to wait."""
         held = message.held
         its = acks if acks is not None and sender.caller == acks.replica else None  # by its key, where there are keys
-        if held is not None and its is not None and held.instance == its.instance and self._has(held):
+        acknowledges = held is not None and its is not None and held.instance == its.instance and self._has(held)
+        if held is not None and its is not None and acknowledges:
             self._gate.heed(its, now_us)
             self._gate.acked(held.seq, now_us)
-        if held is not None and message.after == self._store.seq:
-            self._waiting[sender.address] = (n, message, now_us)
+        elif its is not None:
+            self._gate.asked(now_us)
+        if acks is not its and not self._gate.acked_seq:
+            return []  # what was told to others is not known: it would believe that it has all of that
+        if acknowledges and message.after == self._store.seq:
+            if len(self._waiting) >= MAX_ASKERS:  # it has called again and again, or others under its name have
+                del self._waiting[next(iter(self._waiting))]
+            self._waiting[sender.address] = (sender, n, message, now_us)
             return []
-        # The others get what is acknowledged: else they might have what the one that takes over has not.
-        up_to = self._store.seq if acks is its else self._gate.acked_seq
-        return [Effect(sender.address, n, rows_page(self._store, message, up_to))]
+        return [Effect(sender.address, n, rows_page(self._store, message, self._up_to(sender, acks)))]
+
+    def _up_to(self, sender: Sender, acks: AckedBy | None) -> int:
+        """The others get what is acknowledged: else they might have what the one that takes over has not."""
+        return self._store.seq if acks is None or sender.caller == acks.replica else self._gate.acked_seq
 
     def _has(self, held: Held) -> bool:
         """The row is the same here: else it is another's journal that the replica has."""
         if held.seq == self._store.seq:
             return held.chain == self._store.chain
-        row = self._store.row(held.seq) if held.seq else None
-        return held.chain == (GENESIS if row is None and not held.seq else b"" if row is None else row.chain)
+        if not held.seq:
+            return held.chain == GENESIS
+        row = self._store.row(held.seq)
+        return row is not None and held.chain == row.chain
 
-    def let_out(self, acks: AckedBy | None, effects: Collection[Effect], now_us: int) -> list[Effect]:
-        """What may leave after a turn: of its effects, of those that wait, and rows for who waits for some."""
+    def let_out(
+        self, acks: AckedBy | None, effects: Collection[Effect], batch: Iterable[tuple[Sender, int, AnyMessage]], now_us: int
+    ) -> list[Effect]:
+        """What may leave after the turn of a batch: of its effects, of those that wait, and rows for who waits for some. The
+        synchronous replica itself is answered: it holds rows, not promises, and has to get in before all else can leave."""
         self._gate.heed(acks, now_us)
-        leaving = self._gate.let_out(acks, self._store.seq, effects)
-        seq = self._store.seq
-        for address, (n, message, since_us) in list(self._waiting.items()):
-            if message.after < seq or now_us - since_us >= ANSWER_AFTER_US:
+        its: list[Effect] = []
+        cost = 0
+        if acks is not None:
+            addresses = {sender.address for sender, _, _ in batch if (sender.role, sender.caller) == (REPLICA, acks.replica)}
+            its = [effect for effect in effects if effect.to in addresses] if addresses else []
+            effects = [effect for effect in effects if effect.to not in addresses] if addresses else effects
+            cost = sum(size_of(effect.message) for effect in effects)
+        leaving = its + self._gate.let_out(acks, self._store.seq, effects, cost)
+        for address, (sender, n, message, since_us) in list(self._waiting.items()):
+            up_to = self._up_to(sender, acks)  # whoever is the synchronous one no more may still wait
+            if message.after < up_to or now_us - since_us >= ANSWER_AFTER_US:
                 del self._waiting[address]
-                leaving.append(Effect(address, n, rows_page(self._store, message, seq)))
+                leaving.append(Effect(address, n, rows_page(self._store, message, up_to)))
         return leaving

@@ -50,6 +50,7 @@ class Inbox:
         self._name = name
         self._clock = clock
         self._door = door
+        self.is_stopped = False  #: branches are to look for another coordinator: their heartbeats have no answer
         self.queue = FairQueue()
         self.answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
         self._wasted: dict[Hashable, tuple[float, int]] = {}  #: by owner: microseconds, and as of when
@@ -125,7 +126,7 @@ class Inbox:
                 answers.append((route, n, self._peers.refusal(session, message)))
                 is_good = session is None and is_good
             elif type(message) is Beat:
-                if not message.answer:
+                if not message.answer and not (self.is_stopped and session.role == BRANCH):
                     answers.append((route, n, Beat(True)))
             elif session.checked is not None and (why := why_forbidden(session.checked, self._name, message)):
                 answers.append((route, n, Fault(code="forbidden", detail=why)))

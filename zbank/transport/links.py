@@ -20,6 +20,7 @@ from zbank.protocol.messages import (
     BRANCH,
     COORDINATOR,
     PROTOCOL_VERSION,
+    REPLICA,
     AnyMessage,
     Beat,
     Fault,
@@ -74,6 +75,7 @@ class Link:
         self._register = register
         self._sender = Sender("", role, "")
         self._heard_us: int | None = None
+        self._tried_us: int | None = None  #: since when it is tried where it is tried now
         self._sent_us = 0
         self._beat_us = 0
         self.complaint = ""  #: why the link does not come up, as last said in the log; "" = nothing is wrong
@@ -132,6 +134,9 @@ class Link:
         return isinstance(message, Beat)
 
     def _welcome(self, message: Welcome, now_us: int) -> None:
+        if message.role == REPLICA and self._announced is not None:  # it may lead one day
+            log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
+            return
         if message.role != self.role:
             self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
             return
@@ -168,19 +173,23 @@ class Link:
         """Greet, beat, and begin anew after silence. True when the link just went down."""
         if self._heard_us is None:
             self._heard_us = now_us
+        if self._tried_us is None or self.state == UP:
+            self._tried_us = now_us
         if self._dialer.is_lost(self.socket):  # it may have a new key
             self._renew_socket()
         silent = now_us - self._heard_us > SILENT_AFTER_US
-        if silent:
+        # Who greets and takes nobody in has stopped, or is not the one: where there is another place, it is tried.
+        useless = now_us - self._tried_us > SILENT_AFTER_US
+        announced = self._announced() if self._announced is not None and (silent or useless) else ()
+        if silent or announced:
             was_up = self.state == UP
-            announced = () if self._announced is None else self._announced()
             place = next_place(self._told_endpoint, announced, self.endpoint)
             if not was_up and place == self._told_endpoint:  # all have been tried
                 self._complain(self._no_answer(announced))
             self.endpoint = place
             self._renew_socket()
             self.state = GREETING
-            self._heard_us = now_us
+            self._heard_us = self._tried_us = now_us
             self._sent_us = 0
             return was_up
         if self.state != UP:

@@ -60,3 +60,17 @@ def rows_of(message: ClientRead, answer: AnyMessage) -> int:
         case TransfersPage():
             return ROWS_OF_ONE_READ + SCAN_ROWS
     return ROWS_OF_ONE_READ
+
+
+def size_of(answer: AnyMessage) -> int:
+    """What it takes to keep an answer, in ordinary ones."""
+    match answer:
+        case AccountsPage():
+            return 1 + len(answer.accounts)
+        case EntriesPage():
+            return 1 + len(answer.entries)
+        case EventsPage():
+            return 1 + len(answer.events)
+        case TransfersPage():
+            return 1 + len(answer.transfers)
+    return 1

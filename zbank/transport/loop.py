@@ -81,6 +81,7 @@ class ActorLoop:
         self._inbox = Inbox(router, peers, engine.name, clock, door, self._registers)
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
+        self._refusals: list[Effect] = []  #: of registrations: to be told
         self._refused: dict[str, tuple[str, int]] = {}  #: by branch: why it cannot register, and when it last tried
         self._told: frozenset[str] = frozenset()  #: alarms that stand in the log
         self._stopping = False
@@ -115,6 +116,10 @@ class ActorLoop:
         while not self._stopping:
             now = self._clock.now()
             self._drain(now.mono_us)
+            self._inbox.is_stopped = self._engine.has_stopped
+            if self._refusals:
+                refusals, self._refusals = self._refusals, []
+                self._send(self._engine.said(refusals, self._clock.now()))
             batch = self._inbox.queue.take(TURN_MESSAGES, self._actors())
             if batch:
                 self._send(self._engine.turn(batch, self._clock.now()))
@@ -187,7 +192,7 @@ class ActorLoop:
             fault = Fault(code="malformed", detail=f"{session.name} cannot register as {message.info.name}")
         if fault is not None:
             self._refuse(session.name, fault)
-            self._inbox.answers.append((route, n, fault))
+            self._refusals.append(Effect(route, n, fault))
             return False
         self._forget_refusal(session.name)
         self._peers.bind(route, session)

@@ -116,6 +116,7 @@ def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
         "total_minor": GaugeMetricFamily("zbank_books_minor", "Sum of all balances: always 0", labels=labels),
     }
     uptime = GaugeMetricFamily("zbank_uptime_seconds", "Since when it runs", labels=labels)
+    stopped = GaugeMetricFamily("zbank_stopped", "It takes nothing on, for its synchronous replica is away", labels=labels)
     alarms = GaugeMetricFamily("zbank_alarms", "Things that an operator should know", labels=labels)
     doubt = GaugeMetricFamily("zbank_in_doubt", "Prepared and undecided for longer than 2 s", labels=("name", "age"))
     for actor in actors:
@@ -127,11 +128,12 @@ def _states(actors: list[StatusInfo | ActorDown]) -> Iterator[Metric]:
             if actor.role == BRANCH or field not in ("accounts", "clearing_minor", "customers_minor", "total_minor"):
                 gauge.add_metric(names, float(getattr(actor, field)))
         uptime.add_metric(names, actor.uptime_us / 1e6)
+        stopped.add_metric(names, float(actor.stopped))
         alarms.add_metric(names, float(len(actor.alarms)))
         if actor.role == BRANCH:
             for age, count in _by_age(actor).items():
                 doubt.add_metric((actor.name, age), count)
-    yield from (up, *gauges.values(), uptime, alarms, doubt)
+    yield from (up, *gauges.values(), uptime, stopped, alarms, doubt)
 
 
 def _replicas(replicas: list[ReplicaInfo]) -> Iterator[Metric]:

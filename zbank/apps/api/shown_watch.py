@@ -81,8 +81,16 @@ _ACTOR = {
     "clearing": "50.00",
     "customers": "14950.00",
     "alarms": [],
+    "synchronous_replica": None,
+    "stopped": False,
 }
-_BRANCH = {"name": "Mumbai", "currency": "INR", "endpoint": "tcp://127.0.0.1:9100", "up": True}
+_BRANCH = {
+    "name": "Mumbai",
+    "currency": "INR",
+    "endpoint": "tcp://127.0.0.1:9100",
+    "up": True,
+    "synchronous_replica": "Mumbai-replica-1",
+}
 
 
 class ActorShown(Shown):
@@ -106,6 +114,8 @@ class ActorShown(Shown):
     clearing: Decimals | None = Field(description="Money on its way, from this branch's side.")
     customers: Decimals | None = Field(description="Sum of the customers' balances.")
     alarms: list[str]
+    synchronous_replica: str | None = Field(description="It answers nothing before this replica has it on its disk.")
+    stopped: bool = Field(description="It takes nothing on, for that replica is away; an alarm says more.")
 
 
 class ClusterShown(Shown):
@@ -128,6 +138,9 @@ class BranchShown(Shown):
     currency: str
     endpoint: str
     up: bool
+    synchronous_replica: str | None = Field(
+        description="The replica that has to have everything before it is answered, by the last word; null: there is none."
+    )
 
 
 _RETIRED = {"name": "Pune", "currency": "INR", "retired_at": "2026-06-01T12:00:00.000Z"}
@@ -158,6 +171,7 @@ _REPLICA = {
     "endpoint": "tcp://127.0.0.1:9200",
     "instance": "01a206e4-6535-7290-a6cf-c388bb3b8b1c",
     "can_lead": True,
+    "synchronous": False,
     "epoch": 3,
     "position": 8712,
     "behind": 0,
@@ -175,6 +189,10 @@ class ReplicaShown(Shown):
     endpoint: str
     instance: IdText = Field(description="Names its data: what is promoted is this and no other.")
     can_lead: bool = Field(description="It can take its branch's place: where the bank has keys, it has the branch's.")
+    synchronous: bool = Field(
+        description="Its branch answers nothing before it has it on its disk: by promoting it nothing is lost that was "
+        "acknowledged. False in the answer to a promotion: it is the branch then, and stands alone."
+    )
     epoch: int = Field(description="Of its last row.")
     position: int = Field(description="Its last row.")
     behind: int = Field(description="Rows that its branch was known to have more.")

@@ -84,6 +84,7 @@ def _json(info: BranchInfo) -> dict[str, Any]:
         "currency": info.currency,
         "state": "up" if info.up else "down",
         "instance": format_id(info.instance),
+        "synchronous_replica": info.acks.replica or None if info.acks is not None else None,
     }
 
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from zbank.apps.cli.output import emit_json
+from zbank.apps.cli.promote_coordinator import promote_coordinator
+from zbank.apps.cli.serve import STANDBY_PORT
 from zbank.apps.cli.shell import (
     EXIT_DONE,
     EXIT_REFUSED,
     EXIT_UNKNOWN,
     Bank,
     bank_options,
+    checked_endpoint,
     complain,
     json_option,
     printable,
@@ -31,22 +34,34 @@ LOOK_EVERY_S = 0.2
 
 @click.command()
 @click.argument("branch")
-@click.option("--replica", "name", required=True, metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
+@click.option("--replica", "name", metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
+@click.option("--at", metavar="ADDRESS", help="For the coordinator: where its replica is.  [the config's standby]")
 @click.option("--confirm", metavar="WORDS", help="The words that are asked for, where nobody can type them.")
 @bank_options
 @json_option
-def promote(bank: Bank, branch: str, name: str, confirm: str | None, as_json: bool) -> int:
-    """Let a replica take the place of BRANCH, whose process or machine is gone. Says first what is lost, and asks.
+def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: str | None, as_json: bool) -> int:
+    """Let a replica take the place of BRANCH (or of the coordinator), whose process or machine is gone. Says first what is
+    lost, and asks.
 
     \b
     Examples:
       zbank promote Mumbai --replica Mumbai-replica
       zbank promote Mumbai --replica Mumbai-replica --confirm "promote Mumbai"
+      zbank promote coordinator --config config/cluster.toml
     """
+    from zbank.config import COORDINATOR_NAME
+
     words = f"promote {branch}"
+    if branch == COORDINATOR_NAME:
+        place = checked_endpoint(at, "--at", STANDBY_PORT) if at else bank.endpoint.partition(",")[2]
+        if not place:
+            raise click.UsageError("say where the coordinator's replica is: --at ADDRESS, or --config FILE with a standby")
+        return promote_coordinator(bank, branch, place, lambda words: _is_confirmed(words, confirm), as_json=as_json)
+    if name is None:
+        raise click.UsageError("which of its replicas? --replica NAME; `zbank status` lists them")
     with bank.connect() as client:
-        infos = {info.name: info for info in client.branches()}
         replicas = [info for info in client.replicas() if info.of == branch]
+        infos = {info.name: info for info in client.branches()}  # after the replicas: the word must not be older
         chosen = next((info for info in replicas if info.name == name), None)
         if chosen is None:
             known = ", ".join(info.name for info in replicas) or "none"
@@ -70,6 +85,32 @@ def promote(bank: Bank, branch: str, name: str, confirm: str | None, as_json: bo
 
 def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: list[ReplicaInfo]) -> list[str]:
     """What is lost, and what to see to before."""
+    from zbank.protocol.gate import keeps_all
+
+    word = None if branch is None else branch.acks
+    is_up = branch is not None and branch.up
+    if keeps_all(word, chosen):
+        return [*_nothing_lost(chosen), *([f"{chosen.of} IS UP: stop it first."] if is_up else ())]
+    whole = next((info.name for info in replicas if keeps_all(word, info)), "")
+    lines = _loss(chosen, whole, [info.name for info in replicas if info.seq > chosen.seq])
+    if is_up:
+        lines.append(f"{chosen.of} IS UP: stop it first (then {chosen.name} can take its last rows, and nothing is lost).")
+    return lines
+
+
+def _nothing_lost(chosen: ReplicaInfo) -> list[str]:
+    """Of the synchronous replica."""
+    return [
+        f"{chosen.name} is the synchronous replica of {chosen.of}: nothing that was acknowledged is lost. What was asked and",
+        "not answered is done or not: the same id may be sent again.",
+        f"The old process of {chosen.of}, wherever it may still run, can acknowledge nothing without this replica. To whoever",
+        "is connected to it, it shows balances for up to 3 s more, then it refuses everything.",
+        f"From then on {chosen.of} stands on one disk alone, until another replica is named: `zbank acks {chosen.of} REPLICA`.",
+    ]
+
+
+def _loss(chosen: ReplicaInfo, whole: str, further: list[str]) -> list[str]:
+    """Of any other one. `whole`: the synchronous replica, "" = there is none; `further`: who has more rows."""
     from zbank.transport.views import lag_seconds
 
     lag_s = lag_seconds(chosen.lag_us)
@@ -80,19 +121,18 @@ def _what_it_costs(branch: BranchInfo | None, chosen: ReplicaInfo, replicas: lis
     lines = [f"{chosen.name} stands at row {chosen.seq}: {when}."]
     if chosen.behind:
         lines.append(f"It is known to lack {chosen.behind} rows.")
-    further = [info.name for info in replicas if info.seq > chosen.seq]
-    if further:
+    if whole:
+        lines.append(f"{whole} is the synchronous replica: take that one, with it nothing that was acknowledged is lost.")
+    elif further:
         lines.append(f"{', '.join(further)} has more: better take that one.")
-    lines += [
+    return [
+        *lines,
         f"Whatever {chosen.of} did after that is lost, also what customers were told: payments within {chosen.of}, deposits,",
         "withdrawals, new accounts. Payments between branches are not lost: the coordinator has them, and they are posted",
         "again; what an account cannot bear then goes to `suspense`, with an alarm.",
         f"The old process of {chosen.of} must be stopped and must not come back by itself on a machine that the coordinator",
         "cannot reach: there it would go on with payments of its own.",
     ]
-    if branch is not None and branch.up:
-        lines.append(f"{chosen.of} IS UP: stop it first (then {chosen.name} can take its last rows, and nothing is lost).")
-    return lines
 
 
 def _is_confirmed(words: str, confirm: str | None) -> bool:

@@ -10,7 +10,7 @@ import click
 from zbank.apps.cli.shell import (
     DEFAULT_ENDPOINT,
     EXIT_USAGE,
-    checked_endpoint,
+    checked_places,
     complain,
     is_typed,
     keys_folder,
@@ -86,7 +86,7 @@ def rest(
             raise click.UsageError("give --cluster or --config, not both")
         file = load_config(config)
         section = file.rest or RestConfig()
-        place, cluster_name = file.coordinator.endpoint, file.name
+        place, cluster_name = file.coordinator.places, file.name
         host, port = host or section.host, port or section.port
         trusted_proxy = trusted_proxy or section.trusted_proxy
         trusted_hosts = trusted_hosts or section.trusted_hosts
@@ -121,4 +121,4 @@ def _find(endpoint: str | None, cluster: str | None) -> tuple[str, str]:
         found = wait_for_coordinator(cluster, keys_folder(None), logging.getLogger("zbank").info)
         if found is not None:
             return found.endpoint, found.cluster
-    return checked_endpoint(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT), ""
+    return checked_places(endpoint or DEFAULT_ENDPOINT, "--endpoint", COORDINATOR_PORT), ""

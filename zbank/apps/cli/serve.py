@@ -15,6 +15,7 @@ from zbank.errors import InvalidConfig, InvalidInput
 
 if TYPE_CHECKING:
     from zbank.apps.branch import BranchSettings
+    from zbank.apps.replica import ReplicaSettings
     from zbank.config import BranchConfig, ClusterConfig
 
 DEFAULT_CLUSTER = "demo"
@@ -22,6 +23,7 @@ DEFAULT_CURRENCY = "INR"
 DEFAULT_HOST = "127.0.0.1"
 COORDINATOR_PORT = 9000
 BRANCH_PORT = 9100
+STANDBY_PORT = 9010
 NOBODY = "192.0.2.1"  #: RFC 5737: an address of documentation; the way to it is the way out
 LISTEN_EVERYWHERE = ("0.0.0.0", "*", "::", "[::]")
 
@@ -42,6 +44,7 @@ _port = click.IntRange(1, 65535)
 @click.option(
     "--replicas", type=click.IntRange(0, 16), metavar="N", help="Replicas to run beside it.  [from the config, or 0]"
 )
+@click.option("--standby", metavar="ADDRESS", help="Where a replica of the coordinator is, that can take its place.")
 @click.option("--synchronous", metavar="NAME", help="Replica that has to have all before it is answered.")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
 @log_options
@@ -77,6 +80,7 @@ def branch(
             endpoint=found.endpoint,
             bind=found.bind,
             coordinators=(cluster.coordinator.endpoint,),
+            standby=cluster.coordinator.standby,
             currency=found.currency,
             data=Path(data) if data else cluster.data,
             peers={peer: other.endpoint for peer, other in cluster.branches.items() if peer != name},
@@ -120,14 +124,20 @@ def _by_flags(
         keys=keys_folder(None),
         acks=str(flags["synchronous"] or ""),
         looks=looks,
+        standby=_standby_place(flags),
     )
+
+
+def _standby_place(flags: dict[str, str | int | None]) -> str:
+    return checked_endpoint(str(flags["standby"]), "--standby", STANDBY_PORT) if flags["standby"] else ""
 
 
 def _bank_flags(settings: BranchSettings) -> list[str]:
     """What a branch that was started by flags has to tell its replicas."""
     (coordinator,) = settings.coordinators
     told = ["--cluster", settings.cluster, "--coordinator", coordinator, "--currency", settings.currency]
-    return [*told, "--synchronous", settings.acks] if settings.acks else told
+    more = {"--synchronous": settings.acks, "--standby": settings.standby}
+    return [*told, *(word for flag, value in more.items() if value for word in (flag, value))]
 
 
 def _with_replicas(settings: BranchSettings, count: int, where: Sequence[str]) -> int:
@@ -147,6 +157,7 @@ def _with_replicas(settings: BranchSettings, count: int, where: Sequence[str]) -
 @click.option("--port", type=_port, help=f"Port to listen on.  [{COORDINATOR_PORT}]")
 @click.option("--advertise", metavar="ADDRESS", help="Address at which others reach it.  [where it listens]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
+@click.option("--synchronous", metavar="NAME", help="Replica of it that has to have all before it is answered.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/coordinator]")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
 @log_options
@@ -171,6 +182,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
             branches=tuple(cluster.branches),
             feed_in=cluster.coordinator.feed_in,
             feed_out=cluster.coordinator.feed_out,
+            acks="" if drills else cluster.coordinator.synchronous,
             drills=drills,
             keys=keys_folder(config),
         )
@@ -185,6 +197,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
             branches=(),
             feed_in=str(Endpoint(host, port + 1)),
             feed_out=str(Endpoint(host, port + 2)),
+            acks=str(flags["synchronous"] or ""),
             drills=drills,
             keys=keys_folder(config),
         )
@@ -193,7 +206,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
 
 @click.command()
 @click.option("--config", metavar="FILE", help="Cluster file; where the branch and the coordinator are is in it.")
-@click.option("--of", "of", metavar="BRANCH", required=True, help="The branch to follow, as in Mumbai.")
+@click.option("--of", "of", metavar="BRANCH", required=True, help="The branch to follow, as in Mumbai; or coordinator.")
 @click.option("--name", help="Name of this replica, and of its key and data file.  [BRANCH-replica]")
 @click.option("--host", help=f"Address to listen on; 0.0.0.0 for all.  [{DEFAULT_HOST}]")
 @click.option("--port", type=_port, help="Port to listen on.  [one that is free]")
@@ -201,6 +214,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
 @click.option("--coordinator", metavar="ADDRESS", help=f"The coordinator.  [{DEFAULT_ENDPOINT}]")
 @click.option("--currency", metavar="CODE", help=f"Currency of the branch.  [{DEFAULT_CURRENCY}]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
+@click.option("--standby", metavar="ADDRESS", help="Where a replica of the coordinator is, that can take its place.")
 @click.option("--synchronous", metavar="NAME", help="The branch's synchronous replica, when that is told by flags.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
 @log_options
@@ -214,16 +228,19 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
     """
     from zbank.apps.replica import ReplicaSettings
     from zbank.apps.roles import run_replica
+    from zbank.config import COORDINATOR_NAME, STANDBY_NAME
     from zbank.domain.account import check_branch_name
     from zbank.transport.keys import check_name
 
     try:
         check_branch_name(of)
-        name = check_name(name or f"{of}-replica")
+        name = check_name(name or (STANDBY_NAME if of == COORDINATOR_NAME else f"{of}-replica"))
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
-    told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster", "synchronous")}
+    told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster", "synchronous", "standby")}
     cluster = None if config is None else _load_alone(config, told_there)
+    if of == COORDINATOR_NAME:
+        return run_replica(_standby(cluster, name, data, flags, keys_folder(config)))
     found = None if cluster is None else _branch_of(cluster, of)
     if cluster is None:
         coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
@@ -242,8 +259,41 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
         branches={} if found is None else {of: found.endpoint},
         keys=keys_folder(config),
         acks=str(flags["synchronous"] or "") if found is None else found.synchronous,
+        standby=_standby_place(flags) if cluster is None else cluster.coordinator.standby,
     )
     return run_replica(settings)
+
+
+def _standby(
+    cluster: ClusterConfig | None, name: str, data: str | None, flags: dict[str, str | int | None], keys: Path | None
+) -> ReplicaSettings:
+    """A replica of the coordinator. It has one address, before and after it took the coordinator's place. Raises UsageError."""
+    from zbank.apps.replica import ReplicaSettings
+    from zbank.config import COORDINATOR_NAME
+
+    if cluster is None:
+        coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
+    else:
+        coordinator = cluster.coordinator.endpoint
+    if cluster is not None and cluster.coordinator.standby and flags["host"] is None and flags["port"] is None:
+        bind = endpoint = cluster.coordinator.standby
+    elif flags["port"] is None:
+        raise click.UsageError("give --port: others must find it there when it has taken the coordinator's place")
+    else:
+        bind, endpoint = _addresses(flags, STANDBY_PORT, towards=coordinator)
+    return ReplicaSettings(
+        name=name,
+        of=COORDINATOR_NAME,
+        cluster=str(flags["cluster"] or DEFAULT_CLUSTER) if cluster is None else cluster.name,
+        endpoint=endpoint,
+        bind=bind,
+        coordinators=(coordinator,),
+        currency="",
+        data=Path(data) if data else Path("data") / name if cluster is None else cluster.data,
+        branches={} if cluster is None else {branch: info.endpoint for branch, info in cluster.branches.items()},
+        keys=keys,
+        acks=str(flags["synchronous"] or "") if cluster is None else cluster.coordinator.synchronous,
+    )
 
 
 def _load_alone(config: str, flags: dict[str, str | int | bool | None]) -> ClusterConfig:

@@ -294,7 +294,7 @@ def _find_bank(endpoint: str | None, config: str | None, cluster: str | None, ti
         from zbank.config import load_config
 
         file = load_config(config)
-        return Bank(file.coordinator.endpoint, file.name, timeout_s, f"--config {config}", keys_folder(config), key)
+        return Bank(file.coordinator.places, file.name, timeout_s, f"--config {config}", keys_folder(config), key)
     keys = keys_folder(None)
     if cluster is not None or (keys is not None and not endpoint):
         from zbank.apps.cli.finding import find_coordinator
@@ -305,8 +305,14 @@ def _find_bank(endpoint: str | None, config: str | None, cluster: str | None, ti
         endpoint = ""
     if not endpoint or endpoint == DEFAULT_ENDPOINT:
         return Bank(DEFAULT_ENDPOINT, "", timeout_s, "", keys, key)
-    place = checked_endpoint(endpoint, "--endpoint")
+    place = checked_places(endpoint, "--endpoint")
     return Bank(place, "", timeout_s, f"--endpoint {place}" if typed else "", keys, key)
+
+
+def checked_places(text: str, option: str, default_port: int | None = None) -> str:
+    """Addresses with commas between, each as `checked_endpoint`: where the coordinator is, and where a replica may have taken
+    its place. Raises UsageError."""
+    return ",".join(checked_endpoint(one.strip(), option, default_port) for one in text.split(","))
 
 
 def checked_endpoint(text: str, option: str, default_port: int | None = None) -> str:

@@ -13,7 +13,7 @@ from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, Bank, bank_options, co
 from zbank.errors import ZbankError
 
 if TYPE_CHECKING:
-    from zbank.protocol.messages import ReplicaInfo, StatusInfo
+    from zbank.protocol.messages import BranchInfo, ReplicaInfo, StatusInfo
     from zbank.transport.views import ActorDown
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -38,6 +38,7 @@ REPLICA_COLUMNS = (
     Column("journal rows", right=True),
     Column("behind", right=True),
     Column("lag", right=True),
+    Column("synchronous"),  #: only where there is one
 )
 
 
@@ -59,8 +60,10 @@ def status(bank: Bank, as_json: bool) -> int:
         addresses: dict[str, str] = {}
         replicas: list[dict[str, Any]] = []
         with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
-            addresses = {info.name: info.endpoint for info in client.branches()}
-            replicas = [describe_replica(info) for info in client.replicas()]
+            known = client.replicas()
+            branches = {info.name: info for info in client.branches()}  # after the replicas: a word must not be older
+            addresses = {name: info.endpoint for name, info in branches.items()}
+            replicas = [describe_replica(info, branches.get(info.of)) for info in known]
         coordinator = client.coordinator
     listed = [describe_actor(actor, addresses, coordinator, bank.endpoint) for actor in actors]
     down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
@@ -70,7 +73,8 @@ def status(bank: Bank, as_json: bool) -> int:
         show_table(COLUMNS, map(_row, listed))
         if replicas:
             click.echo()
-            show_table(REPLICA_COLUMNS, map(_replica_row, replicas))
+            shown = len(REPLICA_COLUMNS) - (not any(replica["synchronous"] for replica in replicas))
+            show_table(REPLICA_COLUMNS[:shown], (_replica_row(replica)[:shown] for replica in replicas))
         for line in _notes(listed):
             click.echo(line)
     if down:
@@ -116,13 +120,16 @@ def describe_actor(
             for item in actor.in_doubt
         ],
         "alarms": list(actor.alarms),
+        "synchronous_replica": actor.acks.replica or None if actor.acks is not None else None,
+        "stopped": actor.stopped,
         "version": actor.version,
     }
 
 
-def describe_replica(info: ReplicaInfo) -> dict[str, Any]:
+def describe_replica(info: ReplicaInfo, branch: BranchInfo | None) -> dict[str, Any]:
     """One replica as JSON; `lag_s` null = it was never level with its branch."""
     from zbank.ids import format_id
+    from zbank.protocol.gate import keeps_all
     from zbank.transport.views import lag_seconds
 
     lag_s = lag_seconds(info.lag_us)
@@ -135,6 +142,7 @@ def describe_replica(info: ReplicaInfo) -> dict[str, Any]:
         "position": info.seq,
         "behind": info.behind,
         "lag_s": None if lag_s is None else round(lag_s, 3),
+        "synchronous": branch is not None and keeps_all(branch.acks, info),
     }
 
 
@@ -148,6 +156,7 @@ def _replica_row(replica: dict[str, Any]) -> tuple[str, ...]:
         str(replica["position"]),
         str(replica["behind"]),
         "not level yet" if lag_s is None else format_duration(lag_s),
+        "yes" if replica["synchronous"] else "",
     )
 
 
@@ -157,7 +166,7 @@ def _row(actor: dict[str, Any]) -> tuple[str, ...]:
         return (*head, "DOWN", "", "", "", "", "")
     return (
         *head,
-        "up, alarm" if actor["alarms"] else "up",
+        "STOPPED" if actor["stopped"] else "up, alarm" if actor["alarms"] else "up",
         str(actor["epoch"]),
         str(actor["journal_rows"]),
         str(actor["in_flight"]),

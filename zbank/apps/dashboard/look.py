@@ -175,6 +175,8 @@ def actor_dot(actor: Mapping[str, Any]) -> Markup:
     """Whether it answers, and has something to say."""
     if not actor["up"]:
         return dot("bad", "no answer")
+    if actor.get("stopped"):
+        return dot("bad", "stopped")
     return dot("wait", "alarm") if actor["alarms"] else dot("good", "up")
 
 

@@ -23,6 +23,18 @@ class Standing(NamedTuple):
 
 def standing(replica: Json, branch_is_up: bool) -> Standing:
     """Of one replica, as the bridge tells it."""
+    at = _standing(replica, branch_is_up)
+    if not replica["synchronous"]:
+        return at
+    if branch_is_up and at.dot == "bad":
+        branch, name = replica["branch"], replica["name"]
+        todo = f"Start {name}; if it is lost for good: zbank acks {branch} REPLICA, or zbank acks {branch} none."
+        note = f"{branch} has stopped: it answers nothing before {name}, its synchronous replica, has it on its disk. {todo}"
+        at = at._replace(note=note)
+    return at._replace(state=f"{at.state}, synchronous")
+
+
+def _standing(replica: Json, branch_is_up: bool) -> Standing:
     name, branch, lag_s = replica["name"], replica["branch"], replica["lag_s"]
     behind = f"{replica['behind']:,}"
     if lag_s is None:
@@ -47,7 +59,7 @@ class Cost(NamedTuple):
     """What it costs that a replica takes the place of its branch. What `zbank promote` says, too."""
 
     stands: str
-    better: str  #: which others have more; "" = none
+    better: str  #: which other one to take; "" = none
     lost: str
     kept: str
     before: str  #: what to see to before
@@ -55,18 +67,26 @@ class Cost(NamedTuple):
 
 def cost(replica: Json, replicas: list[Json]) -> Cost:
     """Of promoting this one of all replicas."""
-    name, branch, lag_s = replica["name"], replica["branch"], replica["lag_s"]
-    if lag_s is None:
-        when = "it was never seen to have all that its branch had"
-    else:
-        when = f"it had all that its branch had {f'{lag_s:.1f} s' if lag_s < 60 else age(lag_s)} ago"
-    stands = f"{name} stands at row {replica['position']:,}: {when}."
-    if replica["behind"]:
-        stands += f" It is known to lack {count(replica['behind'], 'row')}."
-    further = [one["name"] for one in replicas if one["branch"] == branch and one["position"] > replica["position"]]
+    name, branch = replica["name"], replica["branch"]
+    if replica["synchronous"]:
+        return Cost(
+            f"It is the synchronous replica of {branch}.",
+            "",
+            "nothing that was acknowledged. What was asked and not answered is done or not: the same id may be sent again.",
+            f"everything that {branch} answered, to customers and to other branches.",
+            f"The old process of {branch}, wherever it may still run, can acknowledge nothing without this replica. To whoever "
+            "is connected to it, it shows balances for up to 3 s more, then it refuses everything. From then on "
+            f"{branch} stands on one disk alone, until another replica is named: zbank acks {branch} REPLICA.",
+        )
+    others = [one for one in replicas if one["branch"] == branch and one["name"] != name]
+    whole = next((one["name"] for one in others if one["synchronous"]), "")
+    further = ", ".join(one["name"] for one in others if one["position"] > replica["position"])
+    better = f"{further} has more: better take that one." if further else ""
+    if whole:
+        better = f"{whole} is the synchronous replica: take that one, with it nothing that was acknowledged is lost."
     return Cost(
-        stands,
-        f"{', '.join(further)} has more: better take that one." if further else "",
+        _stands(replica),
+        better,
         f"whatever {branch} did after that, also what customers were told: payments within {branch}, deposits, withdrawals, "
         "new accounts.",
         "payments between branches: the coordinator has them, and they are posted again; what an account cannot bear then "
@@ -74,3 +94,15 @@ def cost(replica: Json, replicas: list[Json]) -> Cost:
         f"The old process of {branch} must be stopped and must not come back by itself on a machine that the coordinator "
         "cannot reach: there it would go on with payments of its own.",
     )
+
+
+def _stands(replica: Json) -> str:
+    name, lag_s = replica["name"], replica["lag_s"]
+    if lag_s is None:
+        when = "it was never seen to have all that its branch had"
+    else:
+        when = f"it had all that its branch had {f'{lag_s:.1f} s' if lag_s < 60 else age(lag_s)} ago"
+    stands = f"{name} stands at row {replica['position']:,}: {when}."
+    if replica["behind"]:
+        stands += f" It is known to lack {count(replica['behind'], 'row')}."
+    return stands

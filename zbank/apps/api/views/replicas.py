@@ -10,6 +10,7 @@ from zbank.apps.api.given import PromotionGiven
 from zbank.apps.api.problems import FORBIDDEN, Problem
 from zbank.apps.api.shown_watch import ReplicaShown, ReplicasShown
 from zbank.ids import format_id, parse_id
+from zbank.protocol.gate import keeps_all
 from zbank.protocol.messages import NEVER_US, ReplicaInfo
 from zbank.transport.views import lag_seconds
 
@@ -19,7 +20,10 @@ routes = Routes("cluster")
 @routes.add("GET", "/v1/replicas", act=SEE, answers=[Answer(200, "All replicas, by name.", ReplicasShown)])
 def list_replicas(ask: Ask) -> Reply:
     """The replicas, as they last told the coordinator: what they have, and how far behind they were."""
-    return Reply({"replicas": [_replica_json(info) for info in ask.bank.replicas()]})
+    replicas = ask.bank.replicas()
+    words = {info.name: info.acks for info in ask.bank.branches()}  # after the replicas: a word must not be older
+    shown = [_replica_json(info, is_synchronous=keeps_all(words.get(info.of), info)) for info in replicas]
+    return Reply({"replicas": shown})
 
 
 @routes.add(
@@ -33,10 +37,14 @@ def list_replicas(ask: Ask) -> Reply:
 def promote_replica(ask: Ask, replica: str) -> Reply:
     """Let a replica take the place of its branch, which is lost. For good: what the branch did after its last row is void.
 
-    What is lost: payments within the branch, deposits, withdrawals and new accounts after the replica's `position`, also
-    those that customers were told of. Payments between branches are not lost. The branch's old process must be stopped, and
-    must not come back by itself on a machine that the coordinator cannot reach: there it would go on with payments of its
-    own.
+    With the `synchronous` replica nothing is lost that was acknowledged, and the branch's old process can acknowledge nothing
+    any more, wherever it runs. From then on the branch stands on one disk alone, until an operator names another replica by
+    the command `zbank acks` (there is no such request here).
+
+    What is lost with any other one: payments within the branch, deposits, withdrawals and new accounts after its `position`,
+    also those that customers were told of. Payments between branches are not lost. The branch's old process must be stopped,
+    and must not come back by itself on a machine that the coordinator cannot reach: there it would go on with payments of
+    its own.
 
     `confirm` has to be the words `promote` and the branch's name; `instance` is what `GET /v1/replicas` told of the
     replica, so that nothing else is promoted than what was seen. Asking again with the same `instance` is safe: it is
@@ -53,10 +61,10 @@ def promote_replica(ask: Ask, replica: str) -> Reply:
         raise Problem(FORBIDDEN, f"nothing was done: {detail} {given.branch} --replica {replica}")
     # No look at the list before: a replica that was told to take over has left it, and asking again has to be safe.
     seen = ReplicaInfo(replica, given.branch, "", parse_id(given.instance), 0, 0, 0, NEVER_US)
-    return Reply(_replica_json(ask.bank.promote(given.branch, seen)))
+    return Reply(_replica_json(ask.bank.promote(given.branch, seen), is_synchronous=False))
 
 
-def _replica_json(info: ReplicaInfo) -> dict[str, Any]:
+def _replica_json(info: ReplicaInfo, *, is_synchronous: bool) -> dict[str, Any]:
     at = {"epoch": info.epoch, "position": info.seq, "behind": info.behind, "lag_s": lag_seconds(info.lag_us)}
-    whose = {"name": info.name, "branch": info.of, "endpoint": info.endpoint}
-    return whose | {"instance": format_id(info.instance), "can_lead": info.can_lead} | at
+    whose = {"name": info.name, "branch": info.of, "endpoint": info.endpoint, "instance": format_id(info.instance)}
+    return whose | {"can_lead": info.can_lead, "synchronous": is_synchronous} | at

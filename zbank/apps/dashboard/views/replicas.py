@@ -53,5 +53,6 @@ def _replicas(found: list[tuple[Json, Standing]], up: set[str]) -> None:
             promotion.offer(replica, [one for one, _ in found])
     st.caption(
         "Shows all until: its lag; who reads at this replica sees everything that its branch had then. Rows behind: what its "
-        "branch was known to have more. Position: its last row of its branch's journal."
+        "branch was known to have more. Position: its last row of its branch's journal. Synchronous: its branch answers "
+        "nothing before this replica has it on its disk."
     )
