@@ -57,6 +57,14 @@ def test_a_replica_asks_for_rows_and_says_where_it_stands() -> None:
     assert ON_SERVER[COORDINATOR, REPLICA] == {Hello, messages.Beat, messages.RegisterReplica, messages.GetRows}
 
 
+def test_what_stands_on_suspense_is_settled_by_an_operator_alone() -> None:
+    settled = pays("Mumbai/suspense", "Mumbai/1")
+    allowed = [role for role in PEOPLE if not why_forbidden(key(role, "Mumbai/1"), "Mumbai", settled)]
+    assert OPERATOR in allowed
+    assert TELLER not in allowed
+    assert CLIENT not in allowed
+
+
 def test_the_coordinators_rows_are_for_replicas_of_it_alone() -> None:
     asked = messages.GetRows(0, 1)
     mumbai, standby = (Key(name=name, role=REPLICA, public="0" * 40, made=MADE) for name in ("Mumbai-2", "coordinator-2"))

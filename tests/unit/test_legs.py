@@ -67,6 +67,12 @@ def test_legs_that_are_no_transfer(legs: list[Leg], error: type[InvalidInput], w
         check_legs(legs)
 
 
+def test_suspense_is_settled_within_its_branch() -> None:
+    check_legs(pay(f"Mumbai/{SUSPENSE}", "Mumbai/1", 5))
+    with pytest.raises(InvalidInput, match="settled within branch Mumbai only"):
+        check_legs([Leg("Mumbai", SUSPENSE, -5), Leg("Mumbai", "1", 4), Leg("Delhi", "1", 1)])
+
+
 def test_the_home_is_the_branch_of_the_first_debit_by_account() -> None:
     assert home_branch(pay("Mumbai/1", "Delhi/1", 5)) == "Mumbai"
     assert home_branch([Leg("Pune", "1", -1), Leg("Agra", "1", 3), Leg("Mumbai", "1", -2)]) == "Mumbai"

@@ -134,7 +134,7 @@ def test_a_transfer_in_another_currency_is_refused() -> None:
         (legs_of(Mumbai_1001=-1), "malformed"),
         ((Leg("Mumbai", "1001", -1), Leg("Mumbai", "1001", 1)), "malformed"),
         (legs_of(Mumbai_1001=-1, Mumbai_clearing=1), "malformed"),
-        (legs_of(Mumbai_1001=-1, Mumbai_suspense=1), "malformed"),
+        (legs_of(Mumbai_1001=-1, Delhi_suspense=1), "malformed"),
         (legs_of(Mumbai_1001=0, Mumbai_1002=0), "invalid_amount"),
         (legs_of(Mumbai_1001=-1, Mumbai_1002=2), "invalid_amount"),
         (legs_of(Mumbai_1001=-1, Delhi_1001=1), "not_here"),

@@ -210,6 +210,18 @@ def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(mumba
     assert again.alarms == status.alarms
 
 
+def test_suspense_is_settled_by_a_transfer_and_the_alarm_goes(mumbai: Promoted) -> None:
+    mumbai.registered()
+    mumbai.tell((1, pay(1, "Delhi/1", "Mumbai/9", 5_00)))
+    assert mumbai.balance_minor(SUSPENSE) == 5_00
+    outcome = mumbai.ask(pay(2, f"Mumbai/{SUSPENSE}", "Mumbai/1", 5_00))
+    assert isinstance(outcome, Outcome)
+    assert (mumbai.balance_minor(SUSPENSE), mumbai.balance_minor("1")) == (0, 105_00)
+    status = mumbai.ask(GetStatus())
+    assert isinstance(status, StatusInfo)
+    assert status.alarms == ()
+
+
 def test_a_frozen_account_bears_what_was_decided_a_closed_one_does_not(tmp_path: Path) -> None:
     freeze = (CUSTOMER, 1, ChangeAccount(id_of(60), "1", "frozen", -1))
     empty = (CUSTOMER, 1, pay(61, "Mumbai/2", "Mumbai/3", 100_00))

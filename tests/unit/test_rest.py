@@ -32,7 +32,7 @@ from zbank.domain.money import currency, parse_amount
 from zbank.domain.refusal import CODES
 from zbank.errors import InvalidAmount, InvalidInput, NoAnswer, Refused, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.figures import Figures
-from zbank.protocol.messages import COORDINATOR, NEVER_US, Event, InDoubt, ReplicaInfo, StatusInfo, Txn
+from zbank.protocol.messages import COORDINATOR, NEVER_US, TELLER, Event, InDoubt, ReplicaInfo, StatusInfo, Txn
 from zbank.protocol.records import Executed
 from zbank.protocol.tokens import CUSTOMER, ROLES
 from zbank.transport.client_watch import EventBatch
@@ -171,6 +171,10 @@ def test_roles() -> None:
     assert "Delhi/9" in customer.why_not_pay([("Delhi/9", True), ("Mumbai/1001", False)])
     assert "Delhi/cash" in customer.why_not_pay([("Mumbai/1001", True), ("Delhi/cash", False)])
     assert ANYBODY.why_not_pay([("Delhi/cash", True)]) == ""
+    teller = Principal("till", TELLER)
+    assert teller.why_not_pay([("Delhi/cash", True)]) == ""
+    assert "settled by an operator" in teller.why_not_pay([("Delhi/cash", True), ("Delhi/suspense", False)])
+    assert ANYBODY.why_not_pay([("Delhi/suspense", True)]) == ""
 
 
 #: what these do is done once by its nature

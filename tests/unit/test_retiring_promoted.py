@@ -109,6 +109,8 @@ def test_with_money_in_suspense_it_stays_open(tmp_path: Path) -> None:
     mumbai.tell((3, pay(3, "Delhi/1", "Mumbai/9", 5_00)))
     empty(mumbai, "1", "2", "3")
     assert "Mumbai/suspense has 5.00 INR" in said(mumbai)
+    mumbai.ask(pay(4, "Mumbai/suspense", "Mumbai/cash", 5_00))
+    assert "the cash desk of Mumbai is not settled" in said(mumbai)
 
 
 def test_its_word_comes_with_its_place_so_that_it_is_known_from_its_former_self(tmp_path: Path) -> None:

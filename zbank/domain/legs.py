@@ -57,8 +57,8 @@ class Leg(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=
 def check_legs(legs: Sequence[Leg]) -> None:
     """Raise InvalidInput (or InvalidAmount) unless the legs can be a transfer.
 
-    That is: 2..MAX_LEGS of them, no zero amount, more than one account, sum zero, and none on the bank's own `clearing`
-    or `suspense`.
+    That is: 2..MAX_LEGS of them, no zero amount, more than one account, sum zero, none on the bank's own `clearing`, and one on
+    `suspense` only in a transfer within that branch (by which an operator sets right what accounts could not bear).
     """
     if not 2 <= len(legs) <= MAX_LEGS:
         raise InvalidInput(f"a transfer has 2 to {MAX_LEGS} legs, this one has {len(legs)}")
@@ -69,8 +69,10 @@ def check_legs(legs: Sequence[Leg]) -> None:
         amount = leg.amount_minor
         if amount == 0:
             raise InvalidAmount(f"the amount of a leg is not zero, the one on {leg.account} is")
-        if leg.number == CLEARING or leg.number == SUSPENSE:
+        if leg.number == CLEARING:
             raise InvalidInput(f"{leg.account} is the bank's own: only the bank itself posts to it")
+        if leg.number == SUSPENSE and any(other.branch != leg.branch for other in legs):
+            raise InvalidInput(f"{leg.account} is the bank's own: it is settled within branch {leg.branch} only")
         if leg.number != first.number or leg.branch != first.branch:
             one_account = False
         total += amount

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from zbank.domain.legs import SUSPENSE
 from zbank.domain.money import currency, format_amount
 from zbank.protocol import retiring
 from zbank.protocol.branch_state import BranchState
@@ -49,4 +50,7 @@ def _lasting(state: BranchState) -> Iterable[str]:
     if state.suspense_minor:
         unit = currency(state.book.currency_code)
         amount = format_amount(state.suspense_minor, unit)
-        yield f"{state.name}/suspense has {amount} {unit.code}: accounts could not bear what was decided: needs an operator"
+        suspense = f"{state.name}/{SUSPENSE}"
+        sides = f"{suspense} ACCOUNT" if state.suspense_minor > 0 else f"ACCOUNT {suspense}"
+        settled = f"zbank transfer {sides} {format_amount(abs(state.suspense_minor), unit)}"
+        yield f"{suspense} has {amount} {unit.code}: accounts could not bear what was decided. Settle it: `{settled}`"

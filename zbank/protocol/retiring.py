@@ -77,7 +77,7 @@ def _why_not(state: BranchState) -> str:
     if state.suspense_minor:
         unit = currency(state.book.currency_code)
         amount = f"{format_amount(state.suspense_minor, unit)} {unit.code}"
-        why = "which accounts could not bear after a promotion: the branch stays open as long as that is there"
+        why = "which accounts could not bear after a promotion: settle it first, `zbank status` says how"
         return f"{name}/{SUSPENSE} has {amount}, {why}"
     if state.clearing_minor:
         # Customers have nothing, and all sums to zero: what the other branches owe lies, or lacks, in the cash desk.

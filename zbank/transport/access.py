@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from zbank.domain.legs import SYSTEM_NUMBERS
+from zbank.domain.legs import SUSPENSE, SYSTEM_NUMBERS
 from zbank.protocol.messages import (
     AUDITOR,
     BRANCH,
@@ -171,6 +171,8 @@ def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
         return f"{key.name} asks for what concerns {message.branch}"
     if isinstance(message, GetRows) and listener == COORDINATOR and not key.name.startswith(f"{COORDINATOR}-"):
         return f"{key.name} follows a branch: what the coordinator decided is for replicas of it, {COORDINATOR}-…, alone"
+    if isinstance(message, Transfer) and key.role == TELLER and any(leg.number == SUSPENSE for leg in message.legs):
+        return f"what stands on {SUSPENSE} is settled by an {OPERATOR}'s key"
     if key.role != CLIENT:
         return ""
     if isinstance(message, GetAccount | GetEntries) and f"{listener}/{message.number}" not in key.accounts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zbank.domain.legs import SYSTEM_NUMBERS
+from zbank.domain.legs import SUSPENSE, SYSTEM_NUMBERS
 from zbank.protocol.messages import AUDITOR, OPERATOR, TELLER
 from zbank.protocol.tokens import CUSTOMER
 
@@ -59,7 +59,8 @@ class Principal:
     def why_not_pay(self, legs: Iterable[tuple[str, bool]]) -> str:
         """Why this one may not move money so: legs as (account, is debited). "" = it may."""
         if not self.is_customer:
-            return ""
+            suspended = next((name for name, _ in legs if name.endswith(f"/{SUSPENSE}")), "")
+            return f"{suspended} is settled by an operator" if suspended and self.role != OPERATOR else ""
         for account, is_debited in legs:
             if is_debited and account not in self.accounts:
                 return f"{account} is not an account of yours: you can pay from your own only"
