@@ -95,11 +95,11 @@ class Actor:
         if self.role == REPLICA:
             before = thrown_away if isinstance(thrown_away, BranchReplica) else None
             return BranchReplica(self.name, self.endpoint, store.instance, state, store.chain, before)
-        return self.participant(state)
+        return self.participant(state, thrown_away if isinstance(thrown_away, Participant) else None)
 
-    def participant(self, state: BranchState) -> Participant:
+    def participant(self, state: BranchState, before: Participant | None) -> Participant:
         """A branch's state machine."""
-        return Participant(state, (CASH, CLEARING), 1, self.wanted_acks)
+        return Participant(state, (CASH, CLEARING), 1, self.wanted_acks, before)
 
     def registration(self) -> Register | RegisterReplica:
         """What it says to the coordinator after a connection was made."""
