@@ -20,11 +20,13 @@ from zbank.protocol.messages import (
     CLIENT,
     COORDINATOR,
     PROTOCOL_VERSION,
+    REPLICA,
     AnyMessage,
     Beat,
     Commit,
     Fault,
     GetDirectory,
+    GetRows,
     GetStatus,
     Hello,
     ListAccounts,
@@ -32,6 +34,7 @@ from zbank.protocol.messages import (
     Prepare,
     Register,
     Registered,
+    Rows,
     StatusInfo,
     Txn,
     Welcome,
@@ -287,6 +290,16 @@ def test_a_flood_is_told_busy_and_left_in_the_queues_beyond_that(
     assert max(map(len, frames)) <= 50 + 300 + 100
     told = [message for frame in frames for message in frame]
     assert {type(message) for message in told} == {StatusInfo, Fault}
+    assert {message.code for message in told if isinstance(message, Fault)} == {"busy"}
+
+
+def test_a_replica_may_have_no_more_waiting_than_any_client(mumbai: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks one thing at a time. What it sends beyond that would keep everybody else out of memory that all share."""
+    monkeypatch.setattr(fair, "MAX_WAITING", 50)
+    greedy = mumbai.call(REPLICA, "Mumbai-replica")
+    greedy.send(*[GetRows(0, 1)] * 100)
+    told = [message for _, message in greedy.receive()]
+    assert [type(message) for message in told] == [Fault] * 50 + [Rows] * 50
     assert {message.code for message in told if isinstance(message, Fault)} == {"busy"}
 
 

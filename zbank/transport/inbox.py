@@ -13,7 +13,7 @@ import zmq
 from zbank.clock import Clock
 from zbank.errors import BadFrame
 from zbank.protocol.codec import decode_batch
-from zbank.protocol.messages import BRANCH, CLIENT, AnyMessage, Beat, Fault, Hello, Register
+from zbank.protocol.messages import BRANCH, AnyMessage, Beat, Fault, Hello, Register
 from zbank.transport.access import why_forbidden
 from zbank.transport.door import Connection, Door
 from zbank.transport.engine import OVERLOADED
@@ -131,7 +131,7 @@ class Inbox:
             elif session.checked is not None and (why := why_forbidden(session.checked, self._name, message)):
                 answers.append((route, n, Fault(code="forbidden", detail=why)))
                 is_good = False
-            elif session.role == CLIENT and not queue.has_room(session.owner):
+            elif session.role != BRANCH and not queue.has_room(session.owner):
                 answers.append((route, n, OVERLOADED))
                 is_good = False
             elif type(message) is not Register or self._registers(route, session, n, message):
