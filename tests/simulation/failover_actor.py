@@ -109,7 +109,7 @@ class Actor:
         state = machine.fold
         assert isinstance(state, BranchState)
         mark = state.coordinators.get(BOSS, CoordinatorMark(0, 0))
-        info = BranchInfo(self.name, self.endpoint, "INR", store.instance, store.epoch, True)
+        info = BranchInfo(self.name, self.endpoint, "INR", store.instance, store.epoch, True, state.acks)
         return Register(info, mark.epoch, mark.number, self.wanted_acks)
 
     def _publish(self, rows: Sequence[Row], before: bytes) -> None:
