@@ -316,7 +316,8 @@ class Town:
         name, instance = ("", b"") if replica is None else (replica.name, replica.disk.instance)
         self.answer = None
         self.boss.take([(OFFICER, 1, NameAcks(branch, name, instance))])
-        self.judge.words.pop(branch, None)  # who is not answered does not know
+        if self.answer is None:  # who is not answered does not know
+            self.judge.words.pop(branch, None)
         if isinstance(self.answer, Named):
             self.judge.words[branch] = self.answer.acks
             serving = self.serving(branch)
