@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -48,7 +48,8 @@ Flag = Annotated[bool, Meta(description="true or false")]
 Replicas = Annotated[int, Meta(ge=0, le=16, description="a whole number, 0 to 16")]
 Acks = Annotated[int, Meta(ge=0, le=1, description="0, or 1: nothing is answered before the synchronous replica has it")]
 ReplicaName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$", description='the name of a replica, as in "Mumbai-backup"')
+    str,
+    Meta(pattern=r"\A([A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z", description='the name of a replica, as in "Mumbai-backup"'),
 ]
 Storage = Annotated[str, Meta(description='"sqlite", or an address as in "postgresql://user@host/database"')]
 Host = Annotated[str, Meta(min_length=1, max_length=MAX_ENDPOINT_CHARS, description='a host, as in "127.0.0.1"')]
@@ -148,6 +149,11 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
         name."""
         found = {name: of for of, branch in self.branches.items() for name in replica_names(of, branch.replicas)}
         return found | ({STANDBY_NAME: COORDINATOR_NAME} if self.coordinator.standby else {})
+
+    @property
+    def named_replicas(self) -> dict[str, str]:
+        """These, and the synchronous ones that are started elsewhere: all whose names the file knows."""
+        return self.replicas | {branch.synchronous: of for of, branch in self.branches.items() if branch.synchronous}
 
 
 Section = TypeVar("Section", bound=Struct)
@@ -276,10 +282,7 @@ class _Reader:
             else:
                 feeds[key] = str(Endpoint(bind.host, bind.port + offset))
         if section.standby:
-            try:
-                feeds["standby"] = str(parse_reachable_endpoint(section.standby))
-            except InvalidInput as error:
-                raise self._wrong("coordinator.standby", str(error)) from error
+            feeds["standby"] = str(self._endpoint("coordinator.standby", section.standby, parse_reachable_endpoint))
         elif section.acks:
             raise self._wrong("coordinator.acks", 'needs a replica: write where it is, as in standby = "tcp://127.0.0.1:9010"')
         return msgspec.structs.replace(section, **feeds)
@@ -299,27 +302,36 @@ class _Reader:
             if name.lower() in taken:  # the data files of both would be one file on some systems
                 raise self._wrong(key, f"the name {taken[name.lower()]!r} is taken: choose another one")
             branches[name] = self._with_acks(key, name, self._branch(key, self._section(tables, name, BranchConfig, key)))
-        for name, branch in branches.items():
-            self._check_replicas(name, branch, branches)
+        self._check_replicas(branches)
         return branches
 
     def _with_acks(self, key: str, name: str, section: BranchConfig) -> BranchConfig:
         """With the synchronous replica filled in, where one is wanted."""
         if not section.acks:
             if section.synchronous:
-                raise self._wrong(f"{key}.synchronous", "it is the replica of acks = 1: write that, too, or leave it out")
+                raise self._wrong(f"{key}.synchronous", "is the replica of acks = 1: write that, too, or leave it out")
             return section
         if not section.synchronous and not section.replicas:
             raise self._wrong(f"{key}.acks", 'needs a replica: write replicas = 1, or synchronous = "NAME" of another one')
         return msgspec.structs.replace(section, synchronous=section.synchronous or replica_names(name, 1)[0])
 
-    def _check_replicas(self, name: str, branch: BranchConfig, branches: Mapping[str, BranchConfig]) -> None:
-        """Their data files and keys are called as they are: no branch may be, too."""
-        taken = {other.lower(): other for other in branches}
-        for replica in replica_names(name, branch.replicas):
-            if replica.lower() in taken:
-                other = taken[replica.lower()]
-                raise self._wrong(f"branches.{other}", f"the name is that of a replica of {name}: choose another one")
+    def _check_replicas(self, branches: Mapping[str, BranchConfig]) -> None:
+        """Their data files and keys are called as they are: nobody else may be. The synchronous one is its own branch's."""
+        taken = {COORDINATOR_NAME: "the coordinator", STANDBY_NAME: "its replica"}
+        taken |= {other.lower(): f"branch {other}" for other in branches}
+        started = {name.lower(): of for of, branch in branches.items() for name in replica_names(of, branch.replicas)}
+        for other in branches:
+            if other.lower() in started:
+                detail = f"the name is that of a replica of {started[other.lower()]}: choose another one"
+                raise self._wrong(f"branches.{other}", detail)
+        for name, branch in branches.items():
+            if not branch.synchronous:
+                continue
+            whose = started.setdefault(branch.synchronous.lower(), name)
+            what = taken.get(branch.synchronous.lower()) or (f"a replica of {whose}" if whose != name else "")
+            if what:
+                right = f'write a replica of {name}, as in "{name}-backup"'
+                raise self._wrong(f"branches.{name}.synchronous", f"{branch.synchronous!r} is the name of {what}: {right}")
 
     def _branch(self, key: str, section: BranchConfig) -> BranchConfig:
         _, addresses = self._addresses(key, section)
@@ -340,16 +352,13 @@ class _Reader:
 
     def _addresses(self, key: str, section: CoordinatorConfig | BranchConfig) -> tuple[Endpoint, dict[str, str]]:
         """What the actor listens on, and its checked `endpoint` and `bind`."""
-        try:
-            endpoint = parse_reachable_endpoint(section.endpoint)
-        except InvalidInput as error:
-            raise self._wrong(f"{key}.endpoint", str(error)) from error
+        endpoint = self._endpoint(f"{key}.endpoint", section.endpoint, parse_reachable_endpoint)
         bind = self._endpoint(f"{key}.bind", section.bind) if section.bind else endpoint
         return bind, {"endpoint": str(endpoint), "bind": str(bind)}
 
-    def _endpoint(self, key: str, text: str) -> Endpoint:
+    def _endpoint(self, key: str, text: str, parse: Callable[[str], Endpoint] = parse_endpoint) -> Endpoint:
         try:
-            return parse_endpoint(text)
+            return parse(text)
         except InvalidInput as error:
             raise self._wrong(key, str(error)) from error
 

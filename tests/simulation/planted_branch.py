@@ -33,7 +33,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.participant import Participant
-from zbank.protocol.records import Aborted, Committed
+from zbank.protocol.records import Aborted, Committed, Record
 from zbank.transport import access
 
 
@@ -97,21 +97,20 @@ def _freeze_stops(stack: ExitStack) -> None:
 
 @bug("the vote leaves and nothing is recorded", "P4")
 def _empty_promise(stack: ExitStack) -> None:
-    def prepare(self: Participant, sender: Sender, n: int, message: Prepare) -> Step:
-        step: Step = old(self, sender, n, message)
-        return Step(None, step.effects)
+    def first(state: BranchState, message: Prepare) -> tuple[Record | None, Vote]:
+        _, vote = old(state, message)
+        return None, vote
 
-    old = replace(stack, Participant, "first", prepare)
+    old = replace(stack, votes, "first", first)
 
 
 @bug("home refuses without a tombstone", "P6")
 def _no_tombstone(stack: ExitStack) -> None:
-    def prepare(self: Participant, sender: Sender, n: int, message: Prepare) -> Step:
-        step: Step = old(self, sender, n, message)
-        refused = any(isinstance(e.message, Vote) and e.message.answer == REFUSED for e in step.effects)
-        return Step(None, step.effects) if refused else step
+    def first(state: BranchState, message: Prepare) -> tuple[Record | None, Vote]:
+        record, vote = old(state, message)
+        return (None, vote) if vote.answer == REFUSED else (record, vote)
 
-    old = replace(stack, Participant, "first", prepare)
+    old = replace(stack, votes, "first", first)
 
 
 @bug("a cancel does not see that the id is prepared", "P6")

@@ -49,6 +49,38 @@ def test_a_silent_one_is_seen_and_so_is_its_return(reader: Reader, bank: Cluster
     expect(card(reader)).not_to_contain_text("has not caught up")
 
 
+def test_the_synchronous_one_is_marked_and_so_is_a_branch_that_has_stopped(reader: Reader, bank: Cluster) -> None:
+    assert bank.cli("acks", "Mumbai", REPLICA).returncode == 0
+    reader.open("operations", "Operations")
+    expect(card(reader).locator("tbody tr")).to_contain_text("level, synchronous")
+    bank.send_signal(REPLICA, signal.SIGSTOP)
+    mumbai = reader.page.locator(".st-key-card-actors tbody tr").filter(has_text="Mumbai")
+    expect(mumbai).to_contain_text("stopped")
+    expect(mumbai.locator(".z-bad")).to_be_visible()
+    alarm = f"Mumbai: stopped: its synchronous replica {REPLICA} does not answer. Start it."
+    expect(reader.page.locator(".st-key-card-actors")).to_contain_text(alarm)
+    expect(card(reader)).to_contain_text(f"Mumbai has stopped: it answers nothing before {REPLICA}, its synchronous replica")
+    bank.send_signal(REPLICA, signal.SIGCONT)
+    expect(mumbai.locator(".z-good")).to_be_visible()
+    expect(card(reader)).not_to_contain_text("has stopped")
+
+
+def test_the_dialog_says_that_with_it_nothing_is_lost(reader: Reader, bank: Cluster) -> None:
+    reader.open("operations", "Operations")
+    bank.kill("Mumbai")
+    try:
+        card(reader).get_by_role("button", name="Promote…").click()
+        dialog = reader.page.get_by_role("dialog")
+        expect(dialog).to_contain_text(f"{REPLICA} becomes Mumbai, for good. It is the synchronous replica of Mumbai.")
+        expect(dialog).to_contain_text("Lost: nothing that was acknowledged.")
+        expect(dialog).to_contain_text("Mumbai stands on one disk alone, until another replica is named")
+        expect(dialog).not_to_contain_text("must be stopped")
+    finally:
+        bank.start("Mumbai")
+        bank.wait_registered()
+    assert bank.cli("acks", "Mumbai", "none").returncode == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_on_a_phone_and_can_be_read_in_the_dark(
     chromium: Browser, dashboard: Dashboard, bank: Cluster, scheme: str

@@ -39,7 +39,7 @@ currency = "NOK"
 """
 
 Started = list[BranchSettings | CoordinatorSettings]
-Kept = list[tuple[dict[str, list[str]], dict[str, str], bool]]  #: commands, environment, whether lines are prefixed
+Kept = list[tuple[dict[str, list[str]], dict[str, str], bool, str]]  #: commands, environment, prefixed, who is waited for
 
 
 @pytest.fixture
@@ -240,8 +240,8 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     seen: Kept = []
 
     @contextmanager
-    def note(commands: dict[str, list[str]], environment: dict[str, str], *, prefix: bool) -> Iterator[None]:
-        seen.append((commands, environment, prefix))
+    def note(commands: dict[str, list[str]], environment: dict[str, str], *, prefix: bool, synchronous: str) -> Iterator[None]:
+        seen.append((commands, environment, prefix, synchronous))
         yield
 
     monkeypatch.setattr(replica_keeper, "kept", note)
@@ -256,7 +256,7 @@ def with_replicas(config: str, count: int) -> str:
 
 def test_the_files_replicas_run_beside_a_branch(started: Started, kept: Kept, config: str) -> None:
     assert run("branch", "--config", with_replicas(config, 2), "--name", "Mumbai", "--data", "/srv").exit_code == 0
-    [(commands, environment, prefix)] = kept
+    [(commands, environment, prefix, _)] = kept
     assert list(commands) == ["Mumbai-replica-1", "Mumbai-replica-2"]
     assert commands["Mumbai-replica-2"][1:] == [
         *("-m", "zbank.apps.cli", "replica", "--config", config, "--data", "/srv", "--of", "Mumbai"),
@@ -276,12 +276,47 @@ def test_without_the_files_replicas(started: Started, kept: Kept, config: str, f
 def test_replicas_by_flags(started: Started, kept: Kept) -> None:
     result = run("branch", "--name", "Oslo", "--replicas", "1", "--currency", "NOK", "--cluster", "lan", "--log", "json")
     assert result.exit_code == 0, result.stderr
-    [(commands, environment, prefix)] = kept
+    [(commands, environment, prefix, _)] = kept
     assert commands["Oslo-replica-1"][3:] == [
         *("replica", "--cluster", "lan", "--coordinator", "tcp://127.0.0.1:9000", "--currency", "NOK"),
         *("--of", "Oslo", "--name", "Oslo-replica-1", "--host", "127.0.0.1"),
     ]
     assert (environment["ZBANK_LOG"], prefix) == ("json", False)
+
+
+def test_the_synchronous_replica_of_the_file(started: Started, kept: Kept, config: str) -> None:
+    Path(config).write_text(CLUSTER.replace("preload = true", "preload = true\nreplicas = 2\nacks = 1"))
+    assert run("branch", "--config", config, "--name", "Mumbai").exit_code == 0
+    assert run("branch", "--config", config, "--name", "Mumbai", "--drills").exit_code == 0
+    assert run("branch", "--config", config, "--name", "Oslo").exit_code == 0
+    assert [settings.acks for settings in started if isinstance(settings, BranchSettings)] == ["Mumbai-replica-1", "", ""]
+    assert [who for *_, who in kept] == ["Mumbai-replica-1"]
+
+
+def test_the_synchronous_replica_by_flags(started: Started, kept: Kept) -> None:
+    """Its replicas hear of it: one may take the branch's place."""
+    result = run("branch", "--name", "Oslo", "--replicas", "1", "--synchronous", "Oslo-backup")
+    assert result.exit_code == 0, result.stderr
+    assert isinstance(started[0], BranchSettings)
+    assert started[0].acks == "Oslo-backup"
+    [(commands, _, _, who)] = kept
+    assert who == "Oslo-backup"
+    assert " --synchronous Oslo-backup " in " ".join(commands["Oslo-replica-1"])
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("branch", "--name", "Oslo", "--synchronous", "a b"), "'a b' is no name of a key"),
+        (("replica", "--of", "Oslo", "--synchronous", "a b"), "'a b' is no name of a key"),
+        (("branch", "--name", "Oslo", "--synchronous", "b", "--drills"), "--drills are played without replicas"),
+    ],
+    ids=str,
+)
+def test_a_synchronous_replica_that_cannot_be(started: Started, command: tuple[str, ...], says: str) -> None:
+    result = run(*command)
+    assert (result.exit_code, started) == (2, [])
+    assert says in result.stderr
 
 
 @pytest.mark.parametrize("count", ["-1", "17", "x"])

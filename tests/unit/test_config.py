@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zbank.config import data_file, listeners, load_config, parse_endpoint, parse_reachable_endpoint
+from zbank.config import BranchConfig, data_file, listeners, load_config, parse_endpoint, parse_reachable_endpoint
 from zbank.errors import InvalidConfig, InvalidInput
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,38 @@ def test_replicas_by_name(tmp_path: Path) -> None:
     assert load_config(path).replicas == {"Mumbai-replica-1": "Mumbai", "Mumbai-replica-2": "Mumbai"}
 
 
+def synchronous(tmp_path: Path, keys: str) -> BranchConfig:
+    """Mumbai of a file in which it has these keys."""
+    path = tmp_path / "cluster.toml"
+    path.write_text(GOOD.replace("preload = true", keys))
+    return load_config(path).branches["Mumbai"]
+
+
+def test_the_synchronous_replica_is_the_first_that_is_started_unless_it_is_named(tmp_path: Path) -> None:
+    assert synchronous(tmp_path, "replicas = 2").synchronous == ""
+    assert synchronous(tmp_path, "replicas = 2\nacks = 0").synchronous == ""
+    assert synchronous(tmp_path, "replicas = 2\nacks = 1").synchronous == "Mumbai-replica-1"
+    assert synchronous(tmp_path, 'replicas = 2\nacks = 1\nsynchronous = "Mumbai-replica-2"').synchronous == "Mumbai-replica-2"
+    assert synchronous(tmp_path, 'acks = 1\nsynchronous = "Mumbai-backup"').synchronous == "Mumbai-backup"
+
+
+def test_all_whose_names_the_file_knows(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(GOOD.replace("preload = true", 'replicas = 1\nacks = 1\nsynchronous = "Mumbai-backup"'))
+    config = load_config(path)
+    assert config.replicas == {"Mumbai-replica-1": "Mumbai"}
+    assert config.named_replicas == {"Mumbai-replica-1": "Mumbai", "Mumbai-backup": "Mumbai"}
+
+
+def test_two_branches_have_no_replica_in_common(tmp_path: Path) -> None:
+    both = 'acks = 1\nsynchronous = "backup"'
+    text = GOOD.replace("preload = true", both).replace("[branches.Tokyo]", f"[branches.Tokyo]\n{both}")
+    assert load(tmp_path, text) == (
+        "branches.Tokyo.synchronous: 'backup' is the name of a replica of Mumbai: write a replica of Tokyo, as in "
+        '"Tokyo-backup"'
+    )
+
+
 def test_no_branch_is_called_as_a_replica(tmp_path: Path) -> None:
     text = GOOD.replace("preload = true", "replicas = 2").replace("[branches.Tokyo]", "[branches.mumbai-Replica-2]")
     assert load(tmp_path, text) == "branches.mumbai-Replica-2: the name is that of a replica of Mumbai: choose another one"
@@ -137,6 +169,14 @@ WRONG: list[tuple[str, str, str]] = [
     ('"http://192', '"192', r"^dashboard.rest_url: .* does not fit: it is an address, as in \"http://"),
     ("preload = true", "replicas = 17", r"^branches.Mumbai.replicas: 17 does not fit: it is a whole number, 0 to 16"),
     ("preload = true", "replicas = -1", r"^branches.Mumbai.replicas: -1 does not fit"),
+    ("preload = true", "acks = 2", r"^branches.Mumbai.acks: 2 does not fit: it is 0, or 1: nothing is answered before"),
+    ("preload = true", "acks = true", r"^branches.Mumbai.acks: true does not fit: it is 0, or 1"),
+    ("preload = true", "acks = 1", r'^branches.Mumbai.acks: needs a replica: write replicas = 1, or synchronous = "NAME"'),
+    ("preload = true", 'synchronous = "b"', r"^branches.Mumbai.synchronous: is the replica of acks = 1: write that, too"),
+    ("preload = true", 'acks = 1\nsynchronous = "a b"', r'synchronous: "a b" does not fit: it is .* as in "Mumbai-backup"$'),
+    ("preload = true", 'acks = 1\nsynchronous = "-b"', r'synchronous: "-b" does not fit: it is the name of a replica'),
+    ("preload = true", 'acks = 1\nsynchronous = "tokyo"', r"^branches.Mumbai.synchronous: 'tokyo' is the name of branch Tokyo"),
+    ("preload = true", 'acks = 1\nsynchronous = "coordinator"', r"'coordinator' is the name of the coordinator: write a repl"),
     ("preload = true", 'storage = "postgresql://h/d"', r"^branches.Mumbai.storage: PostgreSQL is not in this build"),
     ("preload = true", 'storage = "oracle"', r'^branches.Mumbai.storage: "oracle" is no storage'),
     ("[branches.Tokyo]", "[branches.4th]", r"^branches.4th: '4th' is no branch name"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from zbank.apps.launcher_setup import promoted, remove_data, without_replicas
+from zbank.apps.launcher_setup import promoted, remove_data, with_branches, without_replicas
 from zbank.config import ClusterConfig, load_config
 from zbank.storage.opening import Identity
 from zbank.storage.sqlite import JournalStore
@@ -70,3 +70,27 @@ def test_fresh_removes_all_data_of_this_cluster_and_of_all_its_replicas(config: 
 def test_without_replicas(config: ClusterConfig) -> None:
     assert list(config.replicas) == ["Mumbai-replica-1", "Mumbai-replica-2"]
     assert without_replicas(config).replicas == {}
+
+
+def test_without_replicas_nobody_waits_for_one(config: ClusterConfig) -> None:
+    config.path.write_text(FILE.replace("replicas = 2", "replicas = 2\nacks = 1"))
+    mumbai = without_replicas(load_config(config.path)).branches["Mumbai"]
+    assert (mumbai.replicas, mumbai.acks, mumbai.synchronous) == (0, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("of_delhi", "of_branch3"),
+    [
+        ("replicas = 1\nacks = 1", (1, "Branch3-replica-1")),
+        ('replicas = 2\nacks = 1\nsynchronous = "Delhi-replica-2"', (1, "Branch3-replica-1")),
+        ('acks = 1\nsynchronous = "Delhi-backup"', (0, "")),  # of which there is only one
+    ],
+)
+def test_a_branch_made_like_the_last_one_waits_for_a_replica_of_its_own(
+    config: ClusterConfig, of_delhi: str, of_branch3: tuple[int, str]
+) -> None:
+    config.path.write_text(FILE + of_delhi)
+    before = msgspec.structs.replace(load_config(config.path), data=config.data)
+    made = with_branches(before, 3).branches
+    assert (made["Branch3"].acks, made["Branch3"].synchronous) == of_branch3
+    assert made["Delhi"].synchronous == before.branches["Delhi"].synchronous

@@ -119,6 +119,13 @@ def test_naming_one_says_what_that_means(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+def test_one_that_could_not_take_the_place_of_its_branch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, told = run(monkeypatch, Known(WELL, replace(FIRST, can_lead=False)), acks.acks, "Mumbai", FIRST.name)
+    assert told.endswith(
+        "But Mumbai-replica-1 cannot take the place of Mumbai: it has not the secret of its key, Mumbai.secret.\n"
+    )
+
+
 def test_naming_none_says_what_that_means(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Known(WELL, FIRST)
     code, told = run(monkeypatch, client, acks.acks, "Mumbai", "none")

@@ -113,7 +113,7 @@ def wire(
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
         info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, state.acks)
-        return Register(info, mark.epoch, mark.number, settings.wanted_acks)
+        return Register(info, mark.epoch, mark.number, settings.wanted_acks, mark.word)
 
     def connect(peer: str, endpoint: str) -> Link:
         return Link(dialer, endpoint, hello, BRANCH, name=peer)

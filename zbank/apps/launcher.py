@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import msgspec
 
@@ -150,7 +151,12 @@ def _run(config: ClusterConfig, keys: Path | None, *, drills: bool) -> int:
 def _do_without_replica(config: ClusterConfig, supervisor: Supervisor) -> None:
     """A replica that cannot run is no reason to close a bank that is open."""
     if supervisor.hopeless is not None and supervisor.hopeless.name in config.replicas:
-        _say(f"{supervisor.hopeless.name} cannot run, its last lines above say why: the bank goes on without it")
+        name = supervisor.hopeless.name
+        of = config.replicas[name]
+        goes_on = "the bank goes on without it"
+        if config.branches[of].synchronous == name:
+            goes_on += f", but {of} does not while this is its synchronous replica: `zbank acks {of} REPLICA` names another"
+        _say(f"{name} cannot run, its last lines above say why: {goes_on}")
         supervisor.hopeless = None
 
 
@@ -188,7 +194,8 @@ def _environment(keys: Path | None) -> dict[str, str]:
 
 
 def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supervisor, stop: Stop) -> bool:
-    """True when every actor has answered; False when asked to stop, or when one cannot run or does not answer."""
+    """True when every actor has answered, and every branch takes work on; False when asked to stop, or when one cannot run or
+    does not answer. Where a branch waits for its synchronous replica there is no limit: an operator says what to do."""
     started_s = time.monotonic()
     patient_until_s = started_s + PATIENCE_S
     leads = setup.promoted(config)
@@ -203,17 +210,28 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
                 supervisor.hopeless = child
                 return False
         now_s = time.monotonic()
-        missing = wanted - _who_answers(config, keys, level=now_s < started_s + PATIENCE_S)
+        seen = _who_answers(config, keys, level=now_s < started_s + PATIENCE_S)
+        missing = wanted - seen.ready
         if missing and now_s > patient_until_s:
             _say(f"still waiting for {', '.join(sorted(missing))}")
+            for name, alarm in seen.stopped.items():
+                _say(f"{name}: {alarm}")
             patient_until_s = now_s + PATIENCE_S
-        if missing and now_s > started_s + READY_LIMIT_S:
-            _say(f"no answer from {', '.join(sorted(missing))} within {READY_LIMIT_S:g} s: giving up")
+        silent = missing - seen.stopped.keys()
+        if silent and now_s > started_s + READY_LIMIT_S:
+            _say(f"no answer from {', '.join(sorted(silent))} within {READY_LIMIT_S:g} s: giving up")
             return False
     return True
 
 
-def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> set[str]:
+class _Seen(NamedTuple):
+    """Who answers."""
+
+    ready: set[str]
+    stopped: dict[str, str]  #: branches that wait for their synchronous replica, and what they say of it
+
+
+def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> _Seen:
     """Names of the actors that answer now; the coordinator must know a branch or a replica for it to count, and with `level`
     a replica must have all that its branch had (who asks it before is told that there is no such account)."""
     try:
@@ -221,15 +239,29 @@ def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> se
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
             replicas = bank.replicas() if config.replicas else []
             retired = {info.name for info in bank.retired_branches()}  # the directory has them no more: not waited for
+            idle = {answer.name for answer in answers if not _takes_work_on(config, bank, answer)}
     except ZbankError:
-        return set()
+        return _Seen(set(), {})
+    stopped = {answer.name: "; ".join(answer.alarms) for answer in answers if answer.stopped}
     found = {info.name for info in replicas if info.lag_us < NEVER_US or not level}
-    found |= retired | {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers}
+    found |= {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers} - idle | retired
     for name, url in _pages(config).items():
         health = f"{url}/{'healthz' if name == REST_NAME else '_stcore/health'}"
         with suppress(OSError), urllib.request.urlopen(health, timeout=ASK_LIMIT_S):
             found.add(name)
-    return found
+    return _Seen(found, stopped)
+
+
+def _takes_work_on(config: ClusterConfig, bank: Client, actor: StatusInfo) -> bool:
+    """A branch that has a synchronous replica answers this only when that one is there."""
+    section = config.branches.get(actor.name)
+    if section is None or not section.synchronous:
+        return True
+    try:
+        bank.accounts_page(actor.name, limit=1)
+    except ZbankError:
+        return False
+    return True
 
 
 def _connect(config: ClusterConfig, keys: Path | None) -> Client:

@@ -52,7 +52,8 @@ def with_branches(config: ClusterConfig, count: int) -> ClusterConfig:
         addresses = {
             key: str(Endpoint(parse_endpoint(getattr(last, key)).host, port)) for key in ("endpoint", "bind")
         }
-        acks = last.acks if last.replicas else 0  # a replica of another name is one of the last branch's alone
+        # The synchronous replica is another one for each, named anew when the file is read: the first that is started with it.
+        acks = last.acks if last.replicas else 0
         branches[f"Branch{number}"] = msgspec.structs.replace(last, **addresses, acks=acks, synchronous="")
     config.data.mkdir(parents=True, exist_ok=True)
     path = config.data / GENERATED
@@ -162,9 +163,9 @@ def make_missing_keys(config: ClusterConfig) -> Path:
     """Keys for every part of this cluster, in its data folder; those that are there are kept. Gives the folder."""
     folder = config.data.absolute() / SECURE_FOLDER
     if not (folder / LIST_NAME).exists():
-        keymaking.make_all(folder, config.name, config.branches, config.replicas)
+        keymaking.make_all(folder, config.name, config.branches, config.named_replicas)
     keyring = read_list(folder)
-    for role, names in ((BRANCH, config.branches), (REPLICA, config.replicas)):
+    for role, names in ((BRANCH, config.branches), (REPLICA, config.named_replicas)):
         for name in names:
             if keyring.of_name(name) is None:
                 keymaking.add(folder, name, role, ())

@@ -51,8 +51,11 @@ def replica_commands(branch: str, count: int, bind: str, endpoint: str, where: S
 
 
 @contextmanager
-def kept(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], *, prefix: bool) -> Iterator[None]:
-    """Keep these running meanwhile. `prefix`: say of each line of theirs whose it is (not of logs as JSON)."""
+def kept(
+    commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], *, prefix: bool, synchronous: str = ""
+) -> Iterator[None]:
+    """Keep these running meanwhile. `prefix`: say of each line of theirs whose it is (not of logs as JSON). `synchronous`: the
+    one that the branch waits for; "" = none."""
     if not commands:
         yield
         return
@@ -61,7 +64,7 @@ def kept(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], 
     parent = os.getpid()
     keeper = os.fork()
     if keeper == 0:
-        _keep(parent, commands, environment, prefix=prefix)
+        _keep(parent, commands, environment, prefix=prefix, synchronous=synchronous)
     try:
         yield
     finally:
@@ -71,7 +74,14 @@ def kept(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], 
             os.waitpid(keeper, 0)
 
 
-def _keep(parent: int, commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], *, prefix: bool) -> NoReturn:
+def _keep(
+    parent: int,
+    commands: Mapping[str, Sequence[str]],
+    environment: Mapping[str, str],
+    *,
+    prefix: bool,
+    synchronous: str,
+) -> NoReturn:
     """The whole life of the keeper."""
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -85,7 +95,9 @@ def _keep(parent: int, commands: Mapping[str, Sequence[str]], environment: Mappi
         while not asked and os.getppid() == parent:  # the latter is for systems where nothing dies with its parent
             supervisor.turn(TURN_S)
             if supervisor.hopeless is not None:
-                log.error("%s cannot run, its last lines say why: the branch goes on without it", supervisor.hopeless.name)
+                name = supervisor.hopeless.name
+                but = " only when another one is its synchronous replica: `zbank acks`" if name == synchronous else ""
+                log.error("%s cannot run, its last lines say why: the branch goes on without it%s", name, but)
                 supervisor.hopeless = None
         supervisor.stop(lambda: False)
     except BaseException:

@@ -46,6 +46,14 @@ class OpenDecision(Struct, gc=False):
     seq: int  #: of its Decided row
 
 
+class TakenOver(Struct, array_like=True, frozen=True):
+    """Where the journal of a former coordinator ends here, and this one's own begins."""
+
+    epoch: int  #: the former one's
+    seq: int  #: its last row here
+    own_epoch: int  #: of the row after that
+
+
 class CoordinatorMeta(Struct):
     """The small state of a coordinator, as it is posted."""
 
@@ -59,7 +67,7 @@ class CoordinatorMeta(Struct):
     promotions: dict[str, BranchPromoted] = field(default_factory=dict)
     retired: list[RetiredInfo] = field(default_factory=list)
     acks: dict[str, AckedBy] = field(default_factory=dict)
-    took_over: tuple[int, int] | None = None
+    took_over: TakenOver | None = None
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -80,7 +88,7 @@ class CoordinatorState:
         self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.acks: dict[str, AckedBy] = {}  #: by branch, or by its own name: the last word on its synchronous replica
-        self.took_over: tuple[int, int] | None = None  #: last epoch of whose place it took, and its own first one
+        self.took_over: TakenOver | None = None  #: from the coordinator whose place it took last
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -195,7 +203,7 @@ class CoordinatorState:
 
     def _promoted(self, record: Promoted) -> None:
         self.acks[self.name] = AckedBy("", b"", self.seq)  # who acknowledged is it: it stands alone until another is named
-        self.took_over = (record.former_epoch, self.epoch)
+        self.took_over = TakenOver(record.former_epoch, self.seq - 1, self.epoch)
         self.acts.coordinator_promoted(record, self.seq, self.at_us)
 
     @property

@@ -121,7 +121,10 @@ class Directory:
             return Step(None, (Effect(sender.address, n, refusal),))
         state = self._state
         info = message.info
-        self.behind = self._why_behind(message) or self.behind
+        behind = self._why_behind(message)
+        if behind:  # it is not taken in: what it knows is not to be forgotten by an epoch of ours
+            self.behind = behind
+            return Step(None, (Effect(sender.address, n, Fault(code="out_of_office", detail=behind)),))
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
         retired = state.retired.get(info.name)
@@ -142,8 +145,12 @@ class Directory:
         """What this branch knows that was forgotten here; "" = nothing."""
         state = self._state
         info, word = message.info, state.acks.get(message.info.name)
-        former_epoch, own_epoch = state.took_over or (0, 0)
-        went_on = former_epoch < message.coordinator_epoch < own_epoch  # whose place it took, without it
+        former, knows_epoch = state.took_over, message.coordinator_epoch
+        # Whose place it took has gone on without it: in a later office, or by another word on its replica.
+        went_on = former is not None and (
+            former.epoch < knows_epoch < former.own_epoch
+            or (knows_epoch <= former.epoch and message.coordinator_word > former.seq)
+        )
         generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
         if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
             knows = f"epoch {message.coordinator_epoch} and commit {message.coordinator_number} of coordinator {state.name}"
@@ -236,10 +243,9 @@ class Directory:
         return self.told(info.of, word)
 
     def told(self, name: str, word: AckedBy | None) -> list[Effect]:
-        """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
-        if name not in self.up:
-            return []
-        return [Effect(name, 0, self._registered(self._state.branches, {name: word}))]
+        """A branch hears of the word on its synchronous replica, if it is there, else when it comes; all of that on ours."""
+        to = sorted(self.up) if name == self._state.name else [name] if name in self.up else []
+        return [Effect(other, 0, self._registered(self._state.branches, {name: word})) for other in to]
 
     def info_of(self, replica: str) -> ReplicaInfo:
         """What a replica that is known said of itself last."""
@@ -306,7 +312,10 @@ class Directory:
         return messages.Directory(self._state.name, self._infos(self._state.branches), replicas, retired)
 
     def _registered(self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS) -> Registered:
-        return Registered(self._state.name, self._state.epoch, self._infos(listed, words), self._feed)
+        state = self._state
+        own = words.get(state.name) or state.acks.get(state.name)
+        infos = self._infos(listed, words)
+        return Registered(state.name, state.epoch, infos, self._feed, 0 if own is None else own.generation)
 
     def _infos(
         self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS

@@ -340,9 +340,9 @@ class Participant(Machine):
             *self._reconciler.met(message.coordinator, now),
             *retiring.news(self.state, message.coordinator),
         ]
-        if mark is not None and mark.epoch >= message.epoch:
+        if mark is not None and mark.epoch >= message.epoch and mark.word >= message.word:
             return Step(None, effects)
-        return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
+        return Step(CoordinatorSeen(message.coordinator, message.epoch, message.word), effects)
 
     def _redeliver(self, sender: Sender, n: int, message: Redeliver, now: Now) -> Step:
         step, alarm = self._reconciler.redeliver(sender.caller, message)

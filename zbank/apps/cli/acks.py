@@ -58,6 +58,8 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
         before = "" if now is None or now.acks is None else now.acks.replica
         for line in _what_it_means(of, word, before):
             click.echo(line)
+    if chosen is not None and not chosen.can_lead and not as_json:
+        click.echo(f"But {chosen.name} cannot take the place of {of}: it has not the secret of its key, {of}.secret.")
     if not follows:
         return complain(f"unknown: it is recorded, but {of} has not followed yet: look at `zbank status`", EXIT_UNKNOWN)
     return EXIT_DONE

@@ -77,7 +77,7 @@ def keys() -> None:
 @click.option("--branch", "branches", multiple=True, metavar="NAME", help="A branch, where there is no file; several times.")
 @folder_options
 def init(folder: Path, config: str | None, cluster: str | None, branches: tuple[str, ...]) -> int:
-    """Make a key for the coordinator, each branch and its `replicas` in the file, the REST bridge, and an operator.
+    """Make a key for the coordinator, each branch and its replicas in the file, the REST bridge, and an operator.
 
     \b
     Examples:
@@ -94,7 +94,7 @@ def init(folder: Path, config: str | None, cluster: str | None, branches: tuple[
         if cluster or branches:
             raise click.UsageError("--cluster and --branch stand in the file: give --config alone, or them alone")
         found = load_config(config)
-        cluster, branches, replicas = found.name, tuple(found.branches), tuple(found.replicas)
+        cluster, branches, replicas = found.name, tuple(found.branches), tuple(found.named_replicas)
     elif not branches:
         raise click.UsageError("say for whom: --config FILE, or --branch NAME for each branch")
     keyring = make_all(folder, cluster or DEFAULT_CLUSTER, branches, replicas)

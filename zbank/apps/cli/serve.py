@@ -45,7 +45,7 @@ _port = click.IntRange(1, 65535)
     "--replicas", type=click.IntRange(0, 16), metavar="N", help="Replicas to run beside it.  [from the config, or 0]"
 )
 @click.option("--standby", metavar="ADDRESS", help="Where a replica of the coordinator is, that can take its place.")
-@click.option("--synchronous", metavar="NAME", help="Replica that has to have all before it is answered.")
+@click.option("--synchronous", metavar="NAME", help="Replica that has to have all before it is answered.  [from the config]")
 @click.option("--drills", is_flag=True, help="With the gates of `zbank drill`; only on an address of this machine.")
 @log_options
 def branch(
@@ -105,6 +105,8 @@ def _by_flags(
     from zbank.apps.serving import listens_here_only
 
     _check_branch_flags(name, flags)
+    if drills and flags["synchronous"] is not None:
+        raise click.UsageError("--drills are played without replicas: give it or --synchronous")
     coordinator = checked_endpoint(str(flags["coordinator"] or DEFAULT_ENDPOINT), "--coordinator", COORDINATOR_PORT)
     looks = flags["coordinator"] is None and not listens_here_only(_bind(flags, BRANCH_PORT))
     bind, endpoint = _addresses(flags, BRANCH_PORT, towards="" if looks else coordinator)
@@ -147,7 +149,8 @@ def _with_replicas(settings: BranchSettings, count: int, where: Sequence[str]) -
 
     told = log_environment()
     commands = replica_commands(settings.name, count, settings.bind, settings.endpoint, where)
-    with kept(commands, child_environment() | told, prefix=told["ZBANK_LOG"] == "text"):
+    prefix = told["ZBANK_LOG"] == "text"
+    with kept(commands, child_environment() | told, prefix=prefix, synchronous=settings.acks):
         return run_branch(settings)
 
 
@@ -215,7 +218,7 @@ def coordinator(config: str | None, data: str | None, drills: bool, **flags: str
 @click.option("--currency", metavar="CODE", help=f"Currency of the branch.  [{DEFAULT_CURRENCY}]")
 @click.option("--cluster", metavar="NAME", help=f"Name of the cluster.  [{DEFAULT_CLUSTER}]")
 @click.option("--standby", metavar="ADDRESS", help="Where a replica of the coordinator is, that can take its place.")
-@click.option("--synchronous", metavar="NAME", help="The branch's synchronous replica, when that is told by flags.")
+@click.option("--synchronous", metavar="NAME", help="As the branch was told: for when this one takes its place.")
 @click.option("--data", metavar="DIR", help="Folder of its data file.  [from the config, or data/NAME]")
 @log_options
 def replica(config: str | None, of: str, name: str | None, data: str | None, **flags: str | int | None) -> int:
@@ -235,6 +238,7 @@ def replica(config: str | None, of: str, name: str | None, data: str | None, **f
     try:
         check_branch_name(of)
         name = check_name(name or (STANDBY_NAME if of == COORDINATOR_NAME else f"{of}-replica"))
+        check_name(str(flags["synchronous"] or name))
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
     told_there = {flag: flags[flag] for flag in ("coordinator", "currency", "cluster", "synchronous", "standby")}
@@ -317,11 +321,14 @@ def _check_branch_flags(name: str, flags: dict[str, str | int | None]) -> None:
     from zbank.config import COORDINATOR_NAME
     from zbank.domain.account import check_branch_name
     from zbank.domain.money import currency
+    from zbank.transport.keys import check_name
 
     try:
         check_branch_name(name)
         if flags["currency"] is not None:
             currency(str(flags["currency"]))
+        if flags["synchronous"] is not None:
+            check_name(str(flags["synchronous"]))
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
     if name.lower() == COORDINATOR_NAME:

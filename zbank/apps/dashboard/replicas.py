@@ -75,8 +75,9 @@ def cost(replica: Json, replicas: list[Json]) -> Cost:
             "nothing that was acknowledged. What was asked and not answered is done or not: the same id may be sent again.",
             f"everything that {branch} answered, to customers and to other branches.",
             f"The old process of {branch}, wherever it may still run, can acknowledge nothing without this replica. To whoever "
-            "is connected to it, it shows balances for up to 3 s more, then it refuses everything. From then on "
-            f"{branch} stands on one disk alone, until another replica is named: zbank acks {branch} REPLICA.",
+            "is connected to it, it may show balances for up to 3 s (one that slept: after it wakes), then it refuses "
+            f"everything. From then on {branch} stands on one disk alone, until another replica is named: "
+            f"zbank acks {branch} REPLICA.",
         )
     others = [one for one in replicas if one["branch"] == branch and one["name"] != name]
     whole = next((one["name"] for one in others if one["synchronous"]), "")

@@ -1,0 +1,208 @@
+"""A branch and its synchronous replica as real processes: nothing is answered before both have it (PROTOCOL R3)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.rest import Rest
+from tests.acceptance.test_failover import check_books, promote, wait_down, wait_serves
+from tests.acceptance.test_launcher import Launcher
+from tests.acceptance.test_replica import REPLICA, spawn_replica, start_replica
+from tests.acceptance.test_replicas_started import FIRST, READY, replicas_of
+from zbank.apps import keymaking
+from zbank.errors import ZbankError
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Cluster]:
+    """A config by which Mumbai has a synchronous replica; nothing runs."""
+    cluster = Cluster(tmp_path)
+    cluster.config.write_text(cluster.config.read_text().replace("preload = true", "preload = true\nreplicas = 1\nacks = 1", 1))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def launcher(stage: Cluster) -> Iterator[Launcher]:
+    """The bank of that config, open."""
+    started = Launcher(stage)
+    started.wait_for(READY)
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=[False, True], ids=["open", "secure"])
+def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """A bank whose operator has named a synchronous replica of Mumbai."""
+    cluster = Cluster(tmp_path, secure=request.param)
+    if cluster.keys is not None:
+        for name in (REPLICA, "Mumbai-former"):
+            keymaking.add(cluster.keys, name, "replica", ())
+    try:
+        cluster.start_all()
+        start_replica(cluster)
+        named(cluster, REPLICA)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def named(cluster: Cluster, replica: str) -> str:
+    """By the command; what it says."""
+    done = cluster.cli("acks", "Mumbai", replica)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def status(cluster: Cluster) -> tuple[dict[str, Any], list[str]]:
+    """Mumbai, and who its synchronous replicas are."""
+    told = json.loads(cluster.cli("status", "--json").stdout)
+    mumbai = next(actor for actor in told["actors"] if actor["name"] == "Mumbai")
+    return mumbai, [replica["name"] for replica in told["replicas"] if replica["synchronous"]]
+
+
+def test_the_launcher_opens_the_bank_when_both_are_there(stage: Cluster, launcher: Launcher) -> None:
+    """The whole life of one: started with the bank, named away and back, gone and back."""
+    assert not re.search(r"ERROR|WARNING", launcher.output), launcher.output
+    assert stage.cli("deposit", "Mumbai/1001", "5").returncode == 0
+    assert status(stage)[1] == [FIRST]
+    assert re.search(rf"^{FIRST} .* yes$", stage.cli("status").stdout, re.MULTILINE)
+
+    assert named(stage, "none").startswith("Mumbai stands on its own disk alone")
+    mumbai, synchronous = status(stage)
+    assert (mumbai["synchronous_replica"], synchronous) == (None, [])
+    assert mumbai["alarms"] == [
+        "no synchronous replica: what it says stands on one disk alone. Name one: `zbank acks Mumbai REPLICA`"
+    ]
+    assert named(stage, FIRST).startswith(f"Mumbai answers nothing before {FIRST} has it on its disk")
+    mumbai, synchronous = status(stage)
+    assert (mumbai["synchronous_replica"], mumbai["alarms"], synchronous) == (FIRST, [], [FIRST])
+
+    os.kill(replicas_of(launcher)[FIRST], signal.SIGSTOP)
+    wait_until(lambda: status(stage)[0]["stopped"], what="Mumbai has stopped")
+    refused = stage.cli("deposit", "Mumbai/1001", "5")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"branch_unavailable: Mumbai has stopped: its synchronous replica {FIRST} does not answer: not" in refused.stderr
+    told = stage.cli("status").stdout
+    assert re.search(r"^branch +Mumbai +\S+ +STOPPED ", told, re.MULTILINE)
+    assert f"alarm: Mumbai: stopped: its synchronous replica {FIRST} does not answer. Start it." in told
+    os.kill(replicas_of(launcher)[FIRST], signal.SIGCONT)
+    wait_until(lambda: not status(stage)[0]["stopped"], what="Mumbai goes on by itself")
+    assert stage.cli("balance", "Mumbai/1001").stdout.startswith("10005.00 ")
+    acts = stage.cli("acts").stdout
+    assert len(re.findall(rf"acks named .*replica {FIRST}, data \w+, acknowledges what Mumbai does", acts)) == 2
+    assert launcher.stop() == 0
+
+
+def test_nothing_that_was_acknowledged_is_lost_with_the_branch(bank: Cluster) -> None:
+    """Its last rows are on its own disk alone when it is killed: payments that were told committed are there, and done once."""
+    with bank.client(timeout_s=3) as client:
+        to = ["Delhi/1002" if n % 5 == 0 else "Mumbai/1002" for n in range(2_000)]
+        asked = [client.submit_transfer("Mumbai/1001", to[n], "0.01", id=f"pay-{n}") for n in range(1_500)]
+        asked[400].result()
+        bank.send_signal(REPLICA, signal.SIGSTOP)
+        asked += [client.submit_transfer("Mumbai/1001", to[n], "0.01", id=f"pay-{n}") for n in range(1_500, 2_000)]
+        with contextlib.suppress(ZbankError):  # by then those are on the branch's disk
+            client.balance("Mumbai/1001")
+        bank.kill("Mumbai")
+        bank.send_signal(REPLICA, signal.SIGCONT)
+        committed = [n for n, future in enumerate(asked) if future.result().status == "committed"]
+        assert committed
+        assert max(committed) < 1_500
+        wait_down(client)
+        lines = bank.cli("promote", "Mumbai", "--replica", REPLICA, "--confirm", "no").stdout
+        assert lines.startswith(f"{REPLICA} is the synchronous replica of Mumbai: nothing that was acknowledged is lost.")
+        promote(bank)
+        wait_serves(client)
+        for n in committed:
+            again = client.transfer("Mumbai/1001", to[n], "0.01", id=f"pay-{n}")
+            assert (again.status, again.replayed) == ("committed", True)
+        check_books(client)
+        assert status(bank)[0]["alarms"] == [], "it stands alone, as the config file wants"
+
+
+def test_the_old_branch_can_tell_nobody_that_it_did_anything(bank: Cluster) -> None:
+    """It slept while its replica took its place, and wakes where no coordinator tells it so."""
+    with bank.client() as client:
+        client.transfer("Mumbai/1001", "Mumbai/1002", "1")
+        bank.send_signal("Mumbai", signal.SIGSTOP)
+        wait_down(client)
+        promote(bank)
+        wait_serves(client)
+    bank.kill("coordinator")
+    bank.send_signal("Mumbai", signal.SIGCONT)
+    with bank.client("Mumbai", timeout_s=4) as cut_off:
+        lost = cut_off.transfer("Mumbai/1001", "Mumbai/1002", "500", id="lost")
+        assert lost.status == "unknown", lost
+        with pytest.raises(ZbankError):
+            cut_off.balance("Mumbai/1001")
+    bank.start("coordinator")
+    bank.wait_registered()
+    with bank.client() as client:
+        wait_serves(client)
+        assert client.show("lost").status == "unknown"
+        check_books(client)
+    wait_until(lambda: "superseded" in bank.output("Mumbai"), what="the old branch is told")
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["open"])
+def test_the_bridge_shows_it(bank: Cluster) -> None:
+    rest = Rest(bank)
+    rest.secret = rest.make_token("operator", holder="ops")
+    wait_until(lambda: rest.get("/v1/me").status == 200, what="the token is known")
+    (replica,) = rest.get("/v1/replicas").json["replicas"]
+    assert (replica["name"], replica["synchronous"]) == (REPLICA, True)
+    assert rest.get("/v1/branches/Mumbai").json["synchronous_replica"] == REPLICA
+    assert rest.get("/v1/branches/Delhi").json["synchronous_replica"] is None
+    bank.send_signal(REPLICA, signal.SIGSTOP)
+
+    def mumbai() -> Any:
+        return next(actor for actor in rest.get("/v1/cluster").json["actors"] if actor["name"] == "Mumbai")
+
+    wait_until(lambda: mumbai()["stopped"], what="Mumbai has stopped")
+    assert mumbai()["alarms"][0].startswith(f"stopped: its synchronous replica {REPLICA} does not answer")
+    told = rest.get("/v1/branches/Mumbai/accounts/1001/balance")
+    assert (told.status, told.code) == (503, "branch_unavailable")
+    assert 'zbank_stopped{name="Mumbai",role="branch"} 1.0' in rest.get("/metrics").body.decode()
+    bank.send_signal(REPLICA, signal.SIGCONT)
+    wait_until(lambda: not mumbai()["stopped"], what="Mumbai goes on by itself")
+    assert rest.get("/v1/branches/Mumbai/accounts/1001/balance").status == 200
+    rest.close()
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["open"])
+def test_a_replica_that_has_begun_anew_has_to_be_named_again(bank: Cluster) -> None:
+    """Its disk was lost: it has another store, and nobody takes it for the one before."""
+    before = status(bank)[0]["synchronous_replica"]
+    bank.kill(REPLICA)
+    for file in bank.data.glob(f"{REPLICA}.db*"):
+        file.unlink()
+    spawn_replica(bank)
+    again = f"name it again: `zbank acks Mumbai {REPLICA}`"
+    wait_until(lambda: again in "".join(status(bank)[0]["alarms"]), what="Mumbai says what to do")
+    assert status(bank)[1] == []
+    named(bank, REPLICA)
+    mumbai, synchronous = status(bank)
+    assert (mumbai["stopped"], mumbai["alarms"], synchronous) == (False, [], [before])
+    assert bank.cli("deposit", "Mumbai/1001", "5").returncode == 0
+
+
+def test_keys_are_made_for_one_that_runs_elsewhere(stage: Cluster) -> None:
+    text = stage.config.read_text()
+    stage.config.write_text(text.replace("acks = 1", 'acks = 1\nsynchronous = "Mumbai-backup"'))
+    done = stage.cli("keys", "init", "--config", str(stage.config))
+    assert done.returncode == 0, done.stderr
+    for name in (FIRST, "Mumbai-backup"):
+        assert re.search(rf"^  {name}\.secret +secret; only for the machine of replica {name}$", done.stdout, re.MULTILINE)
