@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from zbank.errors import ZbankError
 from zbank.protocol.messages import ReplicaInfo
 from zbank.transport.engine import FOLLOWED_US
 
-REPLICAS = ("Mumbai-r1", "Mumbai-r2")
+REPLICAS = {"Mumbai-r1": "Mumbai", "Mumbai-r2": "Mumbai"}  #: whom each follows
 NEWCOMER = "Mumbai-r3"
 ACCOUNTS = 100
 TIMEOUT_S = 20.0
@@ -55,18 +55,18 @@ class Run(NamedTuple):
 
 
 class Fed:
-    """A bank with replicas of Mumbai (or none), and a client of it."""
+    """A bank with replicas (or none), and a client of it."""
 
-    def __init__(self, folder: Path, replicas: tuple[str, ...], *, secure: bool) -> None:
+    def __init__(self, folder: Path, replicas: Mapping[str, str], *, secure: bool) -> None:
         self.bank = Bank(folder, secure=secure)
         self.replicas: dict[str, subprocess.Popen[bytes]] = {}
         self.secure = secure
         self.client = self._client()
-        for name in (*REPLICAS, NEWCOMER):
+        for name in (*replicas, NEWCOMER):
             if secure:
                 keymaking.add(self.bank.keys, name, "replica", ())
-        for name in replicas:
-            self.start(name)
+        for name, of in replicas.items():
+            self.start(name, of)
         chosen = [info for info in self.client.branches() if info.name in ("Mumbai", "Delhi")]
         by_branch = open_accounts(self.client, chosen, ACCOUNTS)
         local = next(names for names in by_branch if names[0].startswith("Mumbai/"))
@@ -80,10 +80,10 @@ class Fed:
     def _client(self) -> Client:
         return Client(self.bank.endpoint, timeout_s=TIMEOUT_S, keys=self.bank.keys if self.secure else "", key="operator")
 
-    def start(self, name: str) -> None:
-        """Start a replica of Mumbai."""
+    def start(self, name: str, of: str = "Mumbai") -> None:
+        """Start a replica."""
         with (self.bank.folder / "log").open("ab") as log:
-            command = ("replica", "--of", "Mumbai", "--name", name, "--config", str(self.bank.config))
+            command = ("replica", "--of", of, "--name", name, "--config", str(self.bank.config))
             self.replicas[name] = subprocess.Popen(
                 [sys.executable, "-m", "zbank.apps.cli", *command],
                 cwd=self.bank.folder,
@@ -283,7 +283,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zbank-replication-") as name, contextlib.ExitStack() as stack:
         banks: list[Fed] = []
-        for folder, replicas in (("alone", ()), ("fed", REPLICAS)):
+        for folder, replicas in (("alone", {}), ("fed", REPLICAS)):
             banks.append(Fed(Path(name) / folder, replicas, secure=not options.no_keys))
             stack.callback(banks[-1].close)
         alone, fed = banks

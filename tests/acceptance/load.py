@@ -28,7 +28,8 @@ class ClusterLoad(Load):
 
     def check(self, others: Collection[str] = ()) -> None:
         """The books of the resting bank must say exactly what was told; `others` are ids of other payments."""
-        assert self.judge(others) == []
+        findings = self.judge(others)
+        assert findings == [], findings
         assert {told.status for told in self.history.told.values()} == {"committed", "aborted"}
 
     def close(self) -> None:

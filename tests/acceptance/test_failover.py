@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +18,14 @@ from zbank.errors import RemoteFault, ZbankError
 from zbank.protocol.messages import StatusInfo
 
 WORDS = "promote Mumbai"
+OPEN_AND_SECURE = pytest.mark.parametrize("bank", [False, True], ids=["open", "secure"], indirect=True)
+WHO = f"(operator|{getpass.getuser()})"
 
 
-@pytest.fixture(params=[False, True], ids=["open", "secure"])
+@pytest.fixture
 def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """A bank with a replica of Mumbai."""
-    cluster = Cluster(tmp_path, secure=request.param)
+    """A bank with a replica of Mumbai; with keys where the test says so."""
+    cluster = Cluster(tmp_path, secure=getattr(request, "param", False))
     if cluster.keys is not None:
         keymaking.add(cluster.keys, REPLICA, "replica", ())
         keymaking.add(cluster.keys, "Mumbai-former", "replica", ())
@@ -88,6 +92,7 @@ def check_books(client: Client) -> None:
     assert sum(actor.clearing_minor for actor in found.values()) == 0
 
 
+@OPEN_AND_SECURE
 def test_the_bank_goes_on_with_a_level_replica(bank: Cluster) -> None:
     with bank.client() as client:
         for _ in range(20):
@@ -104,7 +109,7 @@ def test_the_bank_goes_on_with_a_level_replica(bank: Cluster) -> None:
         assert client.transfer("Delhi/1001", "Mumbai/1001", "1").status == "committed"
         check_books(client)
         acts = bank.cli("acts").stdout
-        assert "replica Mumbai-replica is branch Mumbai now" in acts
+        assert re.search(rf"branch promoted +{WHO} +replica Mumbai-replica is branch Mumbai now", acts)
 
 
 def test_what_two_branches_committed_is_not_lost_with_the_tail(bank: Cluster) -> None:
@@ -136,6 +141,7 @@ def test_what_two_branches_committed_is_not_lost_with_the_tail(bank: Cluster) ->
         assert shown.status == "committed"
 
 
+@OPEN_AND_SECURE
 def test_the_old_branch_is_fenced_and_follows_the_new_one(bank: Cluster) -> None:
     with bank.client() as client:
         gone = place_of_replica(client)

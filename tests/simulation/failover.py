@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.simulation.failover_actor import COPY, DELHI, MUMBAI, Actor
-from tests.simulation.failover_world import STEPS, Breach, World
+from tests.simulation.failover_books import Breach
+from tests.simulation.failover_world import STEPS, World
 from zbank.protocol.messages import BRANCH
 
 MEMORY = Path("/dev/shm")  # a file system in memory, where there is one

@@ -8,12 +8,23 @@ from typing import Protocol
 
 from tests.transport.actors import SetClock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS
+from zbank.protocol.branch_meta import CoordinatorMark
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import Effect, Machine, Sender
-from zbank.protocol.messages import BRANCH, COORDINATOR, FEED, REPLICA, AnyMessage, RowInfo, Rows
+from zbank.protocol.messages import (
+    BRANCH,
+    COORDINATOR,
+    REPLICA,
+    AnyMessage,
+    BranchInfo,
+    Register,
+    RegisterReplica,
+    RowInfo,
+    Rows,
+)
 from zbank.protocol.participant import Participant
 from zbank.protocol.replica import BranchReplica
 from zbank.storage.sqlite import Identity, JournalStore
@@ -28,10 +39,12 @@ class Carrier(Protocol):
 
     clock: SetClock
     folder: Path
-    linked: set[str]
 
-    def send(self, source: str, to: str, envelopes: list[tuple[int, AnyMessage]]) -> None:
-        """A frame on its way."""
+    def started(self, actor: Actor) -> None:
+        """An actor has begun a life: nobody has heard of it yet."""
+
+    def publish(self, actor: Actor, message: Rows) -> None:
+        """Rows that a branch gives to the feed."""
 
     def sent_by(self, actor: Actor, effects: list[Effect]) -> None:
         """What an actor's turn gave."""
@@ -40,41 +53,68 @@ class Carrier(Protocol):
 class Actor:
     """One actor's life on one file."""
 
-    def __init__(self, world: Carrier, name: str, role: str, file: str) -> None:
+    def __init__(self, world: Carrier, name: str, role: str, file: str, of: str = "") -> None:
         self.world = world
         self.name = name  #: as the network knows it
         self.role = role
+        self.of = of or name  #: whose journal is in the file
         self.path = world.folder / f"{file}.db"
         self.open()
 
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"tcp://10.0.0.1:{9200 if self.role == REPLICA else len(self.name) * 100}"
+
+    @property
+    def wanted_acks(self) -> str:
+        """The synchronous replica that a branch's config wants."""
+        return ""
+
     def open(self) -> None:
         """Start (again)."""
-        owner = MUMBAI if self.name == COPY else self.name
-        identity = Identity("demo", self.role, owner)
-        self.store = JournalStore.open(self.path, identity, self.path.stem.encode().ljust(16)[:16], reserve_bytes=0)
+        self.store = self.open_store(Identity("demo", self.role, self.of), self.path.stem.encode().ljust(16)[:16])
         self.engine = Engine(self.store, self._build, self.world.clock)
-        self.world.linked.discard(self.name)
+        self.world.started(self)
         if self.role == BRANCH:
             self.engine.publish, self.engine.followed_until_us = self._publish, FAR_US
+
+    def open_store(self, identity: Identity, instance: bytes) -> JournalStore:
+        """The file, which is made with this instance id when there is none."""
+        return JournalStore.open(self.path, identity, instance, reserve_bytes=0)
 
     def _build(self, thrown_away: Machine | None) -> Machine:
         store = self.store
         if self.role == COORDINATOR:
             decisions = CoordinatorState(BOSS)
             decisions.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
-            return Coordinator(decisions)
+            return Coordinator(decisions, before=thrown_away if isinstance(thrown_away, Coordinator) else None)
         state = BranchState(store.identity.name, "INR")
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.role == REPLICA:
-            return BranchReplica(COPY, "tcp://10.0.0.1:9200", store.instance, state, store.chain)
-        return Participant(state, (CASH, CLEARING))
+            before = thrown_away if isinstance(thrown_away, BranchReplica) else None
+            return BranchReplica(self.name, self.endpoint, store.instance, state, store.chain, before)
+        return self.participant(state, thrown_away if isinstance(thrown_away, Participant) else None)
+
+    def participant(self, state: BranchState, before: Participant | None) -> Participant:
+        """A branch's state machine."""
+        return Participant(state, (CASH, CLEARING), 1, self.wanted_acks, before)
+
+    def registration(self) -> Register | RegisterReplica:
+        """What it says to the coordinator after a connection was made."""
+        machine, store = self.engine.machine, self.store
+        if isinstance(machine, BranchReplica):
+            return RegisterReplica(machine.info(self.world.clock.now()))
+        state = machine.fold
+        assert isinstance(state, BranchState)
+        mark = state.coordinators.get(BOSS, CoordinatorMark(0, 0))
+        info = BranchInfo(self.name, self.endpoint, "INR", store.instance, store.epoch, True, state.acks)
+        return Register(info, mark.epoch, mark.number, self.wanted_acks)
 
     def _publish(self, rows: Sequence[Row], before: bytes) -> None:
         infos = tuple(RowInfo(row.epoch, row.at_us, row.kind, row.id, row.body) for row in rows)
-        if self.name == MUMBAI:
-            message = Rows(rows[0].seq - 1, before, infos, rows[-1].epoch, rows[-1].seq)
-            self.world.send(FEED, COPY, [(0, message)])
+        self.world.publish(self, Rows(rows[0].seq - 1, before, infos, rows[-1].epoch, rows[-1].seq))
 
     def turn(self, sender: Sender, envelopes: list[tuple[int, AnyMessage]]) -> None:
         """Take in a frame, and send what follows."""

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.simulation.failover import MEMORY, many
-from tests.simulation.failover_actor import BOSS, COPY, DELHI, Actor
+from tests.simulation.failover_actor import BOSS, COPY, DELHI, MUMBAI, Actor
 from tests.simulation.failover_world import STEPS, World
 from zbank.protocol.fold import Row
 from zbank.protocol.messages import REPLICA
@@ -38,7 +38,7 @@ class Twice(World):
             for frame in [one for one in self.frames if one[:2] == (BOSS, COPY)]:
                 self.frames.remove(frame)
                 self.deliver(frame)
-        self.actors[COPY] = Actor(self, COPY, REPLICA, "copy-2")
+        self.actors[COPY] = Actor(self, COPY, REPLICA, "copy-2", of=MUMBAI)
         self.register(COPY)
 
 

@@ -7,18 +7,16 @@ from pathlib import Path
 from random import Random
 
 from tests.simulation.failover_actor import BOSS, COPY, DELHI, MUMBAI, Actor
+from tests.simulation.failover_books import Breach, check_books, judge_rest, record_of
 from tests.transport.actors import SetClock
 from tests.unit.protocol_support import id_of
 from zbank.apps import roles
 from zbank.domain.legs import CASH, Leg
-from zbank.protocol.branch_meta import CoordinatorMark
-from zbank.protocol.branch_state import BranchState
-from zbank.protocol.codec import decode_record
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.directory import BACK_US
 from zbank.protocol.fold import Row
-from zbank.protocol.following import Follower, TakesOver
+from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -28,14 +26,13 @@ from zbank.protocol.messages import (
     FEED,
     REPLICA,
     AnyMessage,
-    BranchInfo,
     OpenAccount,
     Outcome,
     Promote,
     Promoting,
-    Register,
     Registered,
     RegisterReplica,
+    Rows,
     Transfer,
 )
 from zbank.protocol.records import Committed, Decided, Executed, Redelivered
@@ -47,10 +44,6 @@ STEPS = 260
 REST_TICKS = 60
 
 Frame = tuple[str, str, list[tuple[int, AnyMessage]]]  #: (from, to, envelopes)
-
-
-class Breach(AssertionError):
-    """Something does not hold."""
 
 
 class World:
@@ -75,8 +68,9 @@ class World:
         self.answer: AnyMessage | None = None  #: to the officer
         self.lost_rows: list[Row] = []  #: the journal of the branch that was lost
         self.lost_path = folder / f"{MUMBAI}.db"
-        for name, role in ((BOSS, COORDINATOR), (MUMBAI, BRANCH), (DELHI, BRANCH), (COPY, REPLICA)):
+        for name, role in ((BOSS, COORDINATOR), (MUMBAI, BRANCH), (DELHI, BRANCH)):
             self.actors[name] = Actor(self, name, role, name)
+        self.actors[COPY] = Actor(self, COPY, REPLICA, COPY, of=MUMBAI)
         self.poor = self.random.random() < 0.5
         for name in (MUMBAI, DELHI):
             self._open_accounts(self.actors[name])
@@ -148,21 +142,24 @@ class World:
         except TakesOver as promotion:
             self._take_over(promotion)
 
+    def started(self, actor: Actor) -> None:
+        """Who is just there has to call the coordinator."""
+        self.linked.discard(actor.name)
+
+    def publish(self, actor: Actor, message: Rows) -> None:
+        """The replica hears it, if the feed lets it through."""
+        if actor.name == MUMBAI:
+            self.send(FEED, COPY, [(0, message)])
+
     def register(self, name: str) -> None:
         """As the loop does after a connection was made."""
         branch, boss = self.actors.get(name), self.actors[BOSS]
         if branch is None:
             return
-        if isinstance(branch.engine.machine, Follower):
-            told = branch.engine.machine.info(self.clock.now())
-            boss.turn(Sender(b"copy", REPLICA, COPY), [(0, RegisterReplica(told))])
+        message = branch.registration()
+        if isinstance(message, RegisterReplica):
+            boss.turn(Sender(b"copy", REPLICA, COPY), [(0, message)])
             return
-        state = branch.engine.machine.fold
-        assert isinstance(state, BranchState)
-        mark = state.coordinators.get(BOSS, CoordinatorMark(0, 0))
-        store = branch.store
-        info = BranchInfo(name, f"tcp://10.0.0.1:{len(name)}00", "INR", store.instance, store.epoch, True)
-        message = Register(info, mark.epoch, mark.number)
         machine = boss.engine.machine
         assert isinstance(machine, Coordinator)
         fault = machine.directory.refuse(message)
@@ -259,13 +256,7 @@ class World:
     def check(self) -> None:
         """At every moment."""
         for actor in self.actors.values():
-            fold = actor.engine.machine.fold
-            if isinstance(fold, BranchState) and fold.total_minor:
-                raise Breach(f"the books of {actor.name} sum to {fold.total_minor}")
-            if isinstance(fold, BranchState):
-                below = [one.number for one in fold.book.accounts.values() if one.balance_minor < 0 and not one.is_system]
-                if below:
-                    raise Breach(f"{actor.name}'s accounts {below} are below zero")
+            check_books(actor)
         copy, branch = self.actors.get(COPY), self.actors.get(MUMBAI)
         if branch is not None and not self.is_open and branch.engine.machine.fold.promotion is None:  # type: ignore[attr-defined]
             self.is_open = True
@@ -279,8 +270,8 @@ class World:
         """The moment when a promoted branch serves again: what was told as applied at it is there."""
         boss = self.actors[BOSS].engine.machine.fold
         assert isinstance(boss, CoordinatorState)
-        decided = {r.id for r in map(_record, self.actors[BOSS].journal()) if isinstance(r, Decided)}
-        done = {r.id for r in map(_record, branch.journal()) if isinstance(r, Committed | Redelivered)}
+        decided = {r.id for r in map(record_of, self.actors[BOSS].journal()) if isinstance(r, Decided)}
+        done = {r.id for r in map(record_of, branch.journal()) if isinstance(r, Committed | Redelivered)}
         missing = decided - done - set(boss.open)
         if missing:
             raise Breach(f"the branch opens, and lacks {len(missing)} transfers that it had applied before")
@@ -340,31 +331,14 @@ class World:
 
     def judge(self) -> None:
         """At rest."""
-        branches = {name: self.actors[name].engine.machine.fold for name in (MUMBAI, DELHI)}
-        clearing_minor = 0
-        for name, fold in branches.items():
-            assert isinstance(fold, BranchState)
-            clearing_minor += fold.clearing_minor
-            if fold.prepared or fold.promotion is not None:
-                raise Breach(f"{name} is not at rest: {len(fold.prepared)} prepared, promotion {fold.promotion}")
-        if clearing_minor:
-            raise Breach(f"all clearing accounts together have {clearing_minor}")
-        decided = {r.id: r for r in map(_record, self.actors[BOSS].journal()) if isinstance(r, Decided)}
+        decided = judge_rest([self.actors[name] for name in (MUMBAI, DELHI)], self.actors[BOSS])
         for name in (MUMBAI, DELHI):
-            journal = self.actors[name].journal()
-            done = Counter(
-                record.id for record in map(_record, journal) if isinstance(record, Committed | Redelivered)
-            )
-            if done != Counter(decided.keys()):
-                raise Breach(f"{name} has done {len(done)} of {len(decided)} decided transfers, or some twice")
-            self.met[f"redelivered at {name}"] += sum(row.kind == "redelivered" for row in journal)
-            self.actors[name].engine.post()
-            self.actors[name].store.verify()
+            self.met[f"redelivered at {name}"] += sum(row.kind == "redelivered" for row in self.actors[name].journal())
         self._judge_told(decided)
 
     def _judge_told(self, decided: dict[bytes, Decided]) -> None:
-        executed = {r.id for r in map(_record, self.actors[MUMBAI].journal()) if isinstance(r, Executed)}
-        lost = {record.id for row in self.lost_rows if isinstance(record := _record(row), Executed)}
+        executed = {r.id for r in map(record_of, self.actors[MUMBAI].journal()) if isinstance(r, Executed)}
+        lost = {record.id for row in self.lost_rows if isinstance(record := record_of(row), Executed)}
         for id, status in self.told.items():
             is_done = id in decided or id in executed
             if status == COMMITTED and not is_done and id not in lost:
@@ -372,6 +346,3 @@ class World:
             if status == "aborted" and id in decided:
                 raise Breach(f"{id.hex()} was told aborted, and is decided")
 
-
-def _record(row: Row) -> object:
-    return decode_record(row.body)

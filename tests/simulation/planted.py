@@ -31,12 +31,12 @@ class Bug(NamedTuple):
 BUGS: list[Bug] = []
 
 
-def bug(name: str, rule: str) -> Callable[[Plant], Plant]:
+def bug(name: str, rule: str, table: list[Bug] = BUGS) -> Callable[[Plant], Plant]:
     """Take the decorated function into the table."""
 
     def enter(plant: Plant) -> Plant:
-        assert name not in {other.name for other in BUGS}, f"two bugs are named {name!r}"
-        BUGS.append(Bug(name, rule, plant))
+        assert name not in {other.name for other in table}, f"two bugs are named {name!r}"
+        table.append(Bug(name, rule, plant))
         return plant
 
     return enter

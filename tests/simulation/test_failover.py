@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.simulation.failover import play
+from tests.simulation.failover_books import Breach
 from tests.simulation.failover_twice import play as play_twice
-from tests.simulation.failover_world import Breach
 from zbank.errors import StoreError
 from zbank.protocol import branch_state
 from zbank.protocol.branch_meta import Promotion

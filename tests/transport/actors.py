@@ -109,7 +109,8 @@ class Desk:
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.identity.role == REPLICA:
             return BranchReplica("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
-        return Participant(state, (CASH, CLEARING), wanted_acks=self.wanted_acks)
+        last = thrown_away if isinstance(thrown_away, Participant) else None
+        return Participant(state, (CASH, CLEARING), 1, self.wanted_acks, last)
 
     def turn(self, *batch: Incoming) -> list[Effect]:
         """One turn at the clock's time."""

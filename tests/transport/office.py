@@ -10,6 +10,7 @@ from tests.transport.actors import INSTANCE, Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of
 from zbank.apps import roles
 from zbank.config import COORDINATOR_NAME, STANDBY_NAME
+from zbank.protocol.branch_meta import CoordinatorMark
 from zbank.protocol.following import ASK_EVERY_US, TakesOver
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -102,8 +103,8 @@ class Office:
         """What a branch says to join."""
         desk = self.branches[name]
         info = BranchInfo(name, f"tcp://{name}:9100", "INR", name.ljust(16).encode(), desk.store.epoch, True)
-        mark = desk.branch.coordinators.get(COORDINATOR_NAME)
-        return Register(info, *((0, 0) if mark is None else (mark.epoch, mark.number)))
+        mark = desk.branch.coordinators.get(COORDINATOR_NAME, CoordinatorMark(0, 0))
+        return Register(info, mark.epoch, mark.number, "", mark.word)
 
     def hear(self, effects: list[Effect]) -> list[Effect]:
         """Branches take what is for them; their answers go to the coordinator. Gives what left that by it."""

@@ -86,7 +86,7 @@ def test_the_replica_gets_in_although_all_else_waits(tmp_path: Path) -> None:
         assert office.coordinator.coordinator.acks[COORDINATOR_NAME].instance == INSTANCE
         assert office.register("Mumbai") == [], "nobody has all rows before the replica"
         office.tick()
-        assert [(to, type(message)) for to, message in of_kind(Registered, office.left)] == [("Mumbai", Registered)]
+        assert {to for to, _ in of_kind(Registered, office.left)} == {"Mumbai"}
         assert office.standby.store.journal() == office.coordinator.store.journal()
 
 
@@ -228,8 +228,7 @@ class TestWithoutTheReplica:
 
     def test_an_operator_may_do_without_it_or_name_another(self, stopped: Office) -> None:
         """Branches come again and again, so it is known that no replica has taken this one's place."""
-        (named,) = stopped.send(NameAcks(COORDINATOR_NAME, "", b""), ASHA)
-        assert isinstance(named.message, Named)
+        assert of_kind(Named, stopped.send(NameAcks(COORDINATOR_NAME, "", b""), ASHA))
         (told,) = stopped.until_told(stopped.pay(1))
         assert isinstance(told.message, Outcome)
         second = Sender(b"second", REPLICA, SECOND.name)

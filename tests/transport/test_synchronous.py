@@ -37,6 +37,7 @@ from zbank.protocol.messages import (
     StatusInfo,
     Vote,
 )
+from zbank.storage.rows import rows_page
 
 FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
 THE_ONE = Sender(b"replica", REPLICA, "replica")
@@ -198,6 +199,19 @@ def test_another_replica_cannot_acknowledge_and_gets_only_what_is_acknowledged(p
     assert isinstance(rows, Rows)
     assert rows.rows == ()
     assert rows.seq == store.seq - 1
+
+
+def test_a_copy_of_its_data_under_another_name_is_not_the_one(tmp_path: Path) -> None:
+    """It has the very rows and the very instance, up to where it was copied, and not what was acknowledged since."""
+    with closing(Pair(tmp_path)) as pair:
+        pair.send(told(AckedBy("original", INSTANCE, WORD.generation)), BOSS)
+        pair.branch.tick(0)
+        rows = rows_page(pair.branch.store, GetRows(0, 100), pair.branch.store.seq)
+        for effect in pair.replica.turn((FROM_BRANCH, 0, rows)):
+            assert isinstance(effect.message, GetRows)
+            assert effect.message.held is None
+        assert pair.replica.store.seq == pair.branch.store.seq
+        assert not pair.is_synchronous
 
 
 def asked_by_another(pair: Pair, after: int, held: Held | None = None) -> list[Rows]:

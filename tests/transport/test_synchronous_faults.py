@@ -73,6 +73,17 @@ def test_a_replica_whose_disk_is_full_stops_its_branch(pair: Pair) -> None:
     assert not status(pair).stopped
 
 
+def test_a_word_is_followed_in_time_that_a_full_disk_kept_from_the_journal(pair: Pair) -> None:
+    """The coordinator has said it, and the replica that is gone for good can have nobody reminded of it."""
+    assert pair.pay() == []
+    pair.on_the_way.clear()
+    pair.branch.store.failures.append(StorageFull("no room"))
+    assert pair.send(told(AckedBy("", b"", 9)), BOSS) == []
+    assert pair.sort(pair.branch.tick(0)) == []
+    (effect,) = pair.sort(pair.branch.tick(0))
+    assert isinstance(effect.message, Outcome)
+
+
 def test_an_idle_branch_has_not_stopped(pair: Pair) -> None:
     for _ in range(20):
         pair.tick(SECOND_US)

@@ -29,6 +29,7 @@ from zbank.transport.views import TransferResult
 
 S = 1_000_000
 HOME = "tcp://127.0.0.1:9000"
+THERE = "tcp://127.0.0.1:9101"
 Frame = list[tuple[int, AnyMessage]]
 
 
@@ -63,6 +64,24 @@ def met(now_us: int = 0) -> tuple[ClientCore, Peer]:
     (hello,) = numbers(sent(peer, now_us), Hello)
     core.on_frame(peer, [(hello, welcome())], now_us)
     return core, peer
+
+
+def tell(core: ClientCore, contact: Peer, endpoint: str, now_us: int) -> None:
+    """The coordinator answers, if it was asked: Mumbai is there."""
+    for asked in numbers(sent(contact, now_us), GetDirectory):
+        infos = (BranchInfo("Mumbai", endpoint, "INR", bytes(16), 1, up=True),)
+        core.on_frame(contact, [(asked, Directory("coordinator", infos))], now_us)
+
+
+def met_with(endpoint: str) -> tuple[ClientCore, Peer]:
+    """A core that has met a coordinator, and has a request on its way to Mumbai, which is said to be there."""
+    core = ClientCore([HOME], "", "", 0)
+    contact = core.peers[HOME]
+    (hello,) = numbers(sent(contact, 0), Hello)
+    core.on_frame(contact, [(hello, welcome("coordinator", "coordinator"))], 0)
+    core.submit(write(), 1)
+    tell(core, contact, endpoint, 1)
+    return core, contact
 
 
 def test_never_connected_ends_as_unreachable_after_the_connect_limit() -> None:
@@ -159,6 +178,49 @@ def test_unknown_branch_needs_a_directory_younger_than_the_request() -> None:
     error = other.future.exception(0)
     assert isinstance(error, RemoteFault)
     assert error.remote_code == "branch_not_found"
+
+
+def test_who_answered_at_an_address_is_forgotten_with_the_connection() -> None:
+    """A branch is lost, comes back there as a replica, is gone, and leads again: it is called by its new name from then on."""
+    core, contact = met_with(THERE)
+    there = core.peers[THERE]
+    (hello,) = numbers(sent(there, 2), Hello)
+    core.on_frame(there, [(hello, welcome("Mumbai-former", "replica"))], 3)
+    tell(core, contact, "tcp://127.0.0.1:9102", 4)
+    assert THERE not in core.peers
+    again = write(2)
+    core.submit(again, 5)
+    elsewhere = core.peers["tcp://127.0.0.1:9102"]
+    sent(elsewhere, 5)
+    core.on_time(2 * S)  # silent: has it moved?
+    tell(core, contact, THERE, 2 * S)
+    assert not again.future.done()
+    (hello,) = numbers(sent(core.peers[THERE], 2 * S), Hello)
+    core.on_frame(core.peers[THERE], [(hello, welcome())], 2 * S + 1)
+    assert again.peer is core.peers[THERE]
+
+
+def test_a_replica_that_has_yet_to_hear_that_it_is_the_branch_is_waited_for() -> None:
+    """The directory names it as soon as it is promoted. It is asked who it is again and again, but not all the time."""
+    core, contact = met_with(THERE)
+    there = core.peers[THERE]
+    hellos, now_us = 0, 2
+    while now_us < 9 * S:
+        frame = sent(there, now_us)
+        hellos += len(numbers(frame, Hello))
+        answers: Frame = [(n, welcome("Mumbai-replica", "replica")) for n in numbers(frame, Hello)]
+        answers += [(n, Fault("not_for_me", "a replica does not take Transfer")) for n in numbers(frame, Transfer)]
+        core.on_frame(there, answers, now_us + 1)
+        tell(core, contact, THERE, now_us + 2)
+        now_us = max(core.next_due_us, now_us + S // 100)
+        core.on_time(now_us)
+    assert 9 <= hellos <= 20
+    (request,) = core.requests.values()
+    (hello,) = numbers(sent(there, now_us), Hello)
+    core.on_frame(there, [(hello, welcome())], now_us)
+    (asked,) = numbers(sent(there, now_us), Transfer)
+    core.on_frame(there, [(asked, Outcome(write().id, "committed", None, 1, 1, False, True))], now_us)
+    assert request.future.result(0).status == "committed"
 
 
 def test_a_coordinator_that_gives_no_directory_ends_what_waits_for_it() -> None:

@@ -33,6 +33,7 @@ from zbank.protocol.messages import (
     GetAccount,
     GetDirectory,
     Inquiry,
+    NameAcks,
     Outcome,
     Prepare,
     Registered,
@@ -236,6 +237,28 @@ def test_a_coordinator_that_is_behind_takes_no_branch_in_and_sends_none_what_it_
     assert not of_kind(Commit, later)
     assert not of_kind(Outcome, later)
     assert desk.coordinator.closed is not None
+
+
+@pytest.mark.parametrize(("word", "serves"), [(0, True), (1, True), (2, False), (9, False)])
+def test_a_promoted_coordinator_in_whose_place_another_was_named_refuses_service(word: int, serves: bool) -> None:
+    """R3: it took over row 1, and does not know that it was the synchronous replica no more; a branch does. It is not taken
+    in, so that it still knows after a restart."""
+    desk = coordinator_desk()
+    desk.epoch = 1_000_001
+    desk.record(Promoted("asha", 1))
+    knows = replace(register("Mumbai", coordinator_epoch=1, coordinator_number=0), coordinator_word=word)
+    for _ in range(2):
+        answers = desk.send(knows, from_branch("Mumbai"))
+        assert bool(of_kind(Registered, answers)) is serves
+        desk.joined(["Delhi"])
+        assert bool(of_kind(Prepare, desk.send(PAYING))) is serves
+        desk = desk.restarted()
+
+
+def test_all_branches_hear_of_the_coordinators_word_on_its_own_replica() -> None:
+    desk = coordinator_desk().joined()
+    told = of_kind(Registered, desk.send(NameAcks("coordinator", "", b""), CUSTOMER))
+    assert [one.word for _, one in told] == [desk.state.seq] * 3
 
 
 def test_a_coordinator_that_finds_itself_behind_decides_nothing_more() -> None:

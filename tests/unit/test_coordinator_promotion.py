@@ -17,6 +17,7 @@ from zbank.protocol.messages import (
     BranchInfo,
     Fault,
     Lead,
+    NameAcks,
     Promote,
     Promoting,
     Register,
@@ -78,6 +79,17 @@ def test_a_copy_of_the_promoted_replicas_file_does_not_become_the_branch_as_well
     lead(desk, one)
     assert isinstance(tell(desk, copy), Registered)
     assert code_of(promote(desk, copy)) == "foreign_store"
+
+
+def test_a_copy_of_the_promoted_replicas_file_is_not_named_as_the_synchronous_one() -> None:
+    """It could never take the branch's place."""
+    desk = bank()
+    one, copy = replica("one", seq=80), replica("copy", seq=80, instance="one")
+    tell(desk, copy)
+    tell(desk, one)
+    lead(desk, one)
+    (refused,) = desk.send(NameAcks("Mumbai", copy.name, copy.instance), OFFICER)
+    assert code_of(refused.message) == "foreign_store"
     again = desk.restarted()
     assert isinstance(tell(again, copy), Registered)
     assert isinstance(tell(again, one), Lead)

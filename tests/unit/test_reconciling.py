@@ -10,6 +10,7 @@ from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.apps import roles
 from zbank.domain.legs import SUSPENSE, content_digest
+from zbank.errors import StorageFull
 from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
@@ -190,6 +191,31 @@ def test_an_answer_to_another_question_does_not_open_it(mumbai: Promoted) -> Non
     assert mumbai.branch.promotion is not None
     mumbai.turn((BOSS, 0, Redelivering(0, None, asked)))
     assert mumbai.branch.promotion is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_full_disk_does_not_keep_it_closed(mumbai: Promoted, times: int) -> None:
+    """What came is thrown away with the machine (T2), and the coordinator, whose link is well, says nothing by itself."""
+    mumbai.store.failures += [StorageFull("no room")] * times
+    for _ in range(times):  # the first time it has not even asked
+        mumbai.turn((BOSS, 0, Registered(BOSS.caller, 1, ())))
+    _open_after_a_full_disk(mumbai)
+
+
+def test_a_full_disk_at_the_end_of_what_is_told_does_not_keep_it_closed(mumbai: Promoted) -> None:
+    mumbai.registered()
+    mumbai.store.failures.append(StorageFull("no room"))
+    mumbai.tell((7, pay(7, "Mumbai/1", "Delhi/1", 80_00)))
+    mumbai.tell(count=1)  # of the same answer: the commit that it counts is lost
+    _open_after_a_full_disk(mumbai)
+
+
+def _open_after_a_full_disk(mumbai: Promoted) -> None:
+    (asked,) = [e.message for e in mumbai.tick(AGAIN_US) if isinstance(e.message, GetDecisions)]
+    assert asked == GetDecisions("Mumbai", mumbai.place, Look())
+    mumbai.asked = asked
+    mumbai.tell((7, pay(7, "Mumbai/1", "Delhi/1", 80_00)))
+    assert mumbai.balance_minor("1") == 20_00
 
 
 def test_what_an_account_cannot_bear_goes_to_suspense_with_a_lasting_alarm(mumbai: Promoted) -> None:

@@ -101,18 +101,19 @@ def wire(
     endpoint = reachable_at(settings.endpoint, router)
     state = BranchState(settings.name, settings.currency)
 
-    def build(_thrown_away: Machine | None) -> Machine:
+    def build(thrown_away: Machine | None) -> Machine:
         nonlocal state
         state = BranchState(settings.name, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         closed = store.count_closed()
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
-        return Participant(state, (CASH, CLEARING), len(settings.coordinators), settings.acks)
+        before = thrown_away if isinstance(thrown_away, Participant) else None
+        return Participant(state, (CASH, CLEARING), len(settings.coordinators), settings.acks, before)
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
         info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, state.acks)
-        return Register(info, mark.epoch, mark.number, settings.wanted_acks)
+        return Register(info, mark.epoch, mark.number, settings.wanted_acks, mark.word)
 
     def connect(peer: str, endpoint: str) -> Link:
         return Link(dialer, endpoint, hello, BRANCH, name=peer)

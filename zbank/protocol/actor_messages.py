@@ -19,6 +19,7 @@ class Register(Message, frozen=True, tag="register"):
     coordinator_epoch: Count  #: the highest epoch of this coordinator that the branch knows of
     coordinator_number: CommitNumber  #: the highest commit number of this coordinator that the branch has applied
     acks: Name = ""  #: the replica that its config wants as the synchronous one; "" = none
+    coordinator_word: Count = 0  #: the latest `Registered.word` of this coordinator that the branch knows of
 
 
 class Registered(Message, frozen=True, tag="registered"):
@@ -28,6 +29,7 @@ class Registered(Message, frozen=True, tag="registered"):
     epoch: Count
     branches: tuple[BranchInfo, ...]
     feed: Feed = Feed()
+    word: Count = 0  #: row of the coordinator's last word on its own synchronous replica; 0 = there was none
 
 
 class Beat(Message, frozen=True, tag="beat"):

@@ -25,6 +25,7 @@ class CoordinatorMark(Struct, array_like=True):
 
     epoch: int
     number: int  #: highest commit number applied
+    word: int = 0  #: row of its last word on its own synchronous replica, as far as this branch knows
 
 
 class Retirement(Struct, array_like=True, frozen=True):

@@ -215,6 +215,8 @@ class BranchState:
 
     def _coordinator_seen(self, record: CoordinatorSeen) -> None:
         self._see(record.name, record.epoch, 0)
+        mark = self.coordinators[record.name]
+        mark.word = max(mark.word, record.word)
 
     def _promoted(self, record: Promoted) -> None:
         unfinished = self.promotion  # of who was promoted before and is lost: what it had not been told is asked for anew

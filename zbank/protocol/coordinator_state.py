@@ -46,12 +46,13 @@ class OpenDecision(Struct, gc=False):
     seq: int  #: of its Decided row
 
 
-class TakenOver(Struct, frozen=True):
-    """The end of the former coordinator's office, as its replica had it."""
+class TakenOver(Struct, array_like=True, frozen=True):
+    """Where the journal of a former coordinator ends here, and this one's own begins."""
 
-    epoch: int
-    number: int  #: of the last commit
-    own_epoch: int  #: the successor's first
+    epoch: int  #: the former one's
+    seq: int  #: its last row here
+    number: int  #: of its last commit here
+    own_epoch: int  #: of the row after that
 
 
 class CoordinatorMeta(Struct):
@@ -88,7 +89,7 @@ class CoordinatorState:
         self.former: list[bytes] = []  #: instances of stores that a promotion has put in another's place
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.acks: dict[str, AckedBy] = {}  #: by branch, or by its own name: the last word on its synchronous replica
-        self.took_over: TakenOver | None = None  #: where it stood when it took another one's place, last
+        self.took_over: TakenOver | None = None  #: from the coordinator whose place it took last
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -203,7 +204,7 @@ class CoordinatorState:
 
     def _promoted(self, record: Promoted) -> None:
         self.acks[self.name] = AckedBy("", b"", self.seq)  # who acknowledged is it: it stands alone until another is named
-        self.took_over = TakenOver(record.former_epoch, self.number, self.epoch)
+        self.took_over = TakenOver(record.former_epoch, self.seq - 1, self.number, self.epoch)
         self.acts.coordinator_promoted(record, self.seq, self.at_us)
 
     @property

@@ -161,9 +161,11 @@ class Directory:
         state = self._state
         info, word = message.info, state.acks.get(message.info.name)
         epoch, number, former = message.coordinator_epoch, message.coordinator_number, state.took_over
-        # Whose place it took went on without it, after what it had.
+        # Whose place it took has gone on without it: in a later office, by another word on its replica, or by further commits.
         went_on = former is not None and (
-            former.epoch < epoch < former.own_epoch or (epoch == former.epoch and number > former.number)
+            former.epoch < epoch < former.own_epoch
+            or (epoch <= former.epoch and message.coordinator_word > former.seq)
+            or (epoch == former.epoch and number > former.number)
         )
         generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
         if epoch > state.epoch or number > state.number or went_on:
@@ -269,10 +271,9 @@ class Directory:
         return self.told(info.of, word)
 
     def told(self, name: str, word: AckedBy | None) -> list[Effect]:
-        """A branch hears of the word on its synchronous replica, if it is there; else when it comes."""
-        if name not in self.up:
-            return []
-        return [Effect(name, 0, self._registered(self._state.branches, {name: word}))]
+        """A branch hears of the word on its synchronous replica, if it is there, else when it comes; all of that on ours."""
+        to = sorted(self.up) if name == self._state.name else [name] if name in self.up else []
+        return [Effect(other, 0, self._registered(self._state.branches, {name: word})) for other in to]
 
     def info_of(self, replica: str) -> ReplicaInfo:
         """What a replica that is known said of itself last."""
@@ -339,7 +340,10 @@ class Directory:
         return messages.Directory(self._state.name, self._infos(self._state.branches), replicas, retired)
 
     def _registered(self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS) -> Registered:
-        return Registered(self._state.name, self._state.epoch, self._infos(listed, words), self._feed)
+        state = self._state
+        own = words.get(state.name) or state.acks.get(state.name)
+        infos = self._infos(listed, words)
+        return Registered(state.name, state.epoch, infos, self._feed, 0 if own is None else own.generation)
 
     def _infos(
         self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS

@@ -185,7 +185,7 @@ class Follower(Machine):
     def _is_synchronous(self) -> bool:
         """By its own rows: whoever wrote them waits for this replica (R3)."""
         word = self._word()
-        return word is not None and word.instance == self._instance
+        return word is not None and (word.replica, word.instance) == (self._name, self._instance)
 
     def _held(self, seq: int) -> Held | None:
         """The acknowledgement: rows up to this one are on the disk when this step's messages leave."""

@@ -101,17 +101,23 @@ class Participant(Machine):
     role: ClassVar[str] = BRANCH
 
     def __init__(
-        self, state: BranchState, system_accounts: Collection[str], coordinator_count: int = 1, wanted_acks: str = ""
+        self,
+        state: BranchState,
+        system_accounts: Collection[str],
+        coordinator_count: int = 1,
+        wanted_acks: str = "",
+        before: Participant | None = None,
     ) -> None:
         """`coordinator_count`: so many are configured; a promoted branch opens when all have told what they decided.
-        `wanted_acks`: the replica that is to be the synchronous one by the config; until it is named, nothing leaves."""
+        `wanted_acks`: the replica that is to be the synchronous one by the config; until it is named, nothing leaves.
+        `before`: the machine that was thrown away (T2); what a coordinator told it is told no second time."""
         super().__init__(state)
         self.state = state
         self._system_accounts = system_accounts
         self._inquirer = Inquirer(state)
-        self._reconciler = Reconciler(state, coordinator_count)
+        self._reconciler: Reconciler = Reconciler(state, coordinator_count, before._reconciler if before else None)
         self._wanted_acks = wanted_acks
-        self._told_acks: AckedBy | None = None  #: by the coordinator: to be taken over
+        self._told_acks: AckedBy | None = before._told_acks if before else None  #: by the coordinator: to be taken over
 
     @property
     def closed(self) -> Fault | None:
@@ -334,9 +340,9 @@ class Participant(Machine):
             *self._reconciler.met(message.coordinator, now),
             *retiring.news(self.state, message.coordinator),
         ]
-        if mark is not None and mark.epoch >= message.epoch:
+        if mark is not None and mark.epoch >= message.epoch and mark.word >= message.word:
             return Step(None, effects)
-        return Step(CoordinatorSeen(message.coordinator, message.epoch), effects)
+        return Step(CoordinatorSeen(message.coordinator, message.epoch, message.word), effects)
 
     def _redeliver(self, sender: Sender, n: int, message: Redeliver, now: Now) -> Step:
         step, alarm = self._reconciler.redeliver(sender.caller, message)

@@ -37,13 +37,15 @@ AGAIN_US = 2_000_000  #: an answer that does not come, or not whole, is asked fo
 class Reconciler:
     """The memory of a branch that reconciles; with no promotion at hand it does nothing."""
 
-    def __init__(self, state: BranchState, coordinator_count: int) -> None:
-        """`coordinator_count`: so many must have told all."""
+    def __init__(self, state: BranchState, coordinator_count: int, before: Reconciler | None = None) -> None:
+        """`coordinator_count`: so many must have told all. `before` was thrown away with what had come to it (T2): whom it
+        had asked is asked again in time, from the start."""
         self._state = state
         self._count = coordinator_count
         self._looks: dict[str, Look] = {}  #: by coordinator: what is asked for
         self._came: dict[str, int] = {}  #: by coordinator: commits that came since it was asked
-        self._asked_us: dict[str, int] = {}
+        # Also one that had told all, when it was that which could not be recorded.
+        self._asked_us: dict[str, int] = {**dict.fromkeys(before._looks, 0), **before._asked_us} if before else {}
 
     @property
     def fault(self) -> Fault:
@@ -125,7 +127,9 @@ class Reconciler:
     def redelivering(self, coordinator: str, message: Redelivering, now: Now) -> Step:
         """The end of an answer: what came is counted, and either the rest is asked for or this coordinator is done with."""
         promotion = self._state.promotion
-        if promotion is None or coordinator in promotion.reconciled or coordinator not in self._asked_us:
+        if promotion is None or coordinator in promotion.reconciled:
+            return NOTHING
+        if coordinator not in self._asked_us or coordinator not in self._looks:
             return NOTHING
         if message.asked != self._question(coordinator):  # by who was promoted before this one, or by an earlier try
             return NOTHING

@@ -109,6 +109,7 @@ class CoordinatorSeen(Record, frozen=True, tag="coordinator_seen"):
 
     name: str
     epoch: int
+    word: int = 0  #: row of its last word on its own synchronous replica; 0 = there was none
 
 
 class Promoted(Record, frozen=True, tag="promoted"):

@@ -160,8 +160,10 @@ class ClientCore(Ledger):
             request.queued = False
             if self.routes.contact is None:
                 self._look_around(now_us)
-            else:
+            elif self.routes.as_of_us < request.since_us:
                 self._ask_directory(now_us, request.since_us)
+            else:  # the directory is right, and a replica that it calls the branch has to hear of that yet
+                self._meet_again(request.target, now_us)
             return
         contact = self.routes.contact
         if request.message is None and contact is not None:  # only the contact itself was asked for
@@ -196,7 +198,7 @@ class ClientCore(Ledger):
         """A request had nowhere to go; if another actor answers at the branch's address, ask by a new Hello who does."""
         info = self.routes.directory.get(target)
         peer = None if info is None else self.peers.get(info.endpoint)
-        if peer is not None and not peer.hello_n:
+        if peer is not None and not peer.hello_n and now_us - peer.hello_us >= RETRY_US:
             self.routes.forget(peer.endpoint)
             self._greet(peer, now_us)
 
@@ -210,7 +212,7 @@ class ClientCore(Ledger):
                 self._place(request, now_us)
         wanted = self.routes.endpoints() | {request.peer.endpoint for request in self.requests.values() if request.peer}
         for endpoint in self.peers.keys() - wanted:
-            self.closed.append(self.peers.pop(endpoint))
+            self._forget(self.peers[endpoint])
 
     def _leads_elsewhere(self, request: AnyRequest) -> bool:
         try:
@@ -279,7 +281,7 @@ class ClientCore(Ledger):
     def _welcomed(self, peer: Peer, welcome: Welcome, now_us: int) -> None:
         routes = self.routes
         known = peer.endpoint in routes.names
-        peer.hello_n = 0
+        peer.hello_n, peer.hello_us = 0, now_us
         peer.met = True
         if routes.has_several and peer.endpoint in routes.places:
             contact = routes.contact
@@ -317,8 +319,9 @@ class ClientCore(Ledger):
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
-        """Close the connection; the next request that leads there begins with a new one."""
+        """Close the connection; the next request that leads there begins with a new one, and asks who it is that answers."""
         self._ready = {target: other for target, other in self._ready.items() if other is not peer}
+        self.routes.forget(peer.endpoint)
         if self.peers.pop(peer.endpoint, None) is not None:
             self.closed.append(peer)
 

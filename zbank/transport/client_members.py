@@ -59,8 +59,8 @@ class MemberClient(ClientBase):
         None = it stands alone again. Gives the coordinator's word; the branch follows it as soon as it hears of it. Only an
         operator may.
 
-        Raises RemoteFault `branch_not_found`, `replica_not_found` or `diverged`, and NoAnswer when it is not known whether
-        it was recorded: ask again.
+        Raises RemoteFault `branch_not_found`, `replica_not_found`, `diverged` or `foreign_store` (it has a copy of the
+        branch's own data), and NoAnswer when it is not known whether it was recorded: ask again.
         """
         name, instance = ("", b"") if replica is None else (replica.name, replica.instance)
         request: AccountWrite[AckedBy] = AccountWrite(

@@ -49,7 +49,7 @@ class Peer:
         self.blocked = False  #: not connected, or full: the shell waits until it is writable
         self.met = False  #: has said Welcome
         self.hello_n = 0  #: number of the Hello that awaits its answer; 0 = none
-        self.hello_us = 0  #: when it was queued
+        self.hello_us = 0  #: when it was queued, or answered
         self.hello_sent_us = -1
         self.heard_us = -BEAT_US  #: last sign of life
         self.standing: Standing | None = None  #: of a replica: as of when its answers are

@@ -41,6 +41,7 @@ class Routes:
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good
         self.as_of_us = -1  #: when the directory in hand was asked for; -1 = none yet
         self.names: dict[str, str] = {}  #: branch that answered Hello, by endpoint
+        self._at_replicas: set[str] = set()  #: endpoints where a replica did
         self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
 
     @property
@@ -103,7 +104,7 @@ class Routes:
         name = self.names.get(info.endpoint, target)
         if name == target:
             return info.endpoint
-        if fresh:
+        if fresh and info.endpoint not in self._at_replicas:  # else it was promoted, and has to hear of it yet
             raise RemoteFault(
                 "not_here",
                 f"at {info.endpoint} answers {name}, not {target}, although the directory of the coordinator at "
@@ -130,8 +131,10 @@ class Routes:
         """Who answers at an endpoint. True when that is news that changes where requests go."""
         name = A_COORDINATOR if welcome.role == COORDINATOR else welcome.name
         expected = {info.name for info in self.directory.values() if info.endpoint == endpoint}
-        changed = self.names.get(endpoint, name) != name or bool(expected and name not in expected)
+        leads = endpoint in self._at_replicas and welcome.role != REPLICA
+        changed = leads or self.names.get(endpoint, name) != name or bool(expected and name not in expected)
         self.names[endpoint] = name
+        (self._at_replicas.add if welcome.role == REPLICA else self._at_replicas.discard)(endpoint)
         if endpoint == self.endpoint:
             old = self.contact
             changed = old is None or (old.role, old.name, old.coordinator) != (

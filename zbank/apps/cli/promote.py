@@ -20,6 +20,7 @@ from zbank.apps.cli.shell import (
     checked_endpoint,
     complain,
     json_option,
+    named,
     printable,
 )
 from zbank.errors import ZbankError
@@ -71,7 +72,7 @@ def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: 
                 click.echo(printable(line))
         if not _is_confirmed(words, confirm):
             return complain(f"refused: nothing was done: the words are {words!r}", EXIT_REFUSED)
-        promoted = client.promote(branch, chosen)
+        promoted = named(client).promote(branch, chosen)
         is_open = _wait_until_open(client, branch, chosen)
     if as_json:
         emit_json({"branch": branch, "replica": promoted.name, "position": promoted.seq, "open": is_open})
@@ -144,12 +145,15 @@ def _is_confirmed(words: str, confirm: str | None) -> bool:
 
 
 def _wait_until_open(client: Client, branch: str, chosen: ReplicaInfo) -> bool:
-    """Until the new branch is connected to the coordinator and serves."""
+    """Until the new branch is connected to the coordinator, and serves."""
+    from zbank.domain.legs import CASH
+
     end_s = time.monotonic() + OPEN_S
     while time.monotonic() < end_s:
         try:
             found = next((info for info in client.branches() if info.name == branch), None)
             if found is not None and found.up and found.instance == chosen.instance:
+                client.account(f"{branch}/{CASH}")  # it says `busy` until it has been told all that was decided
                 return True
         except ZbankError:
             pass  # the coordinator is away for a moment: look again

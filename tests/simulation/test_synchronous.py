@@ -1,0 +1,47 @@
+"""What a branch with a synchronous replica has told is never lost: many seeds, and planted bugs that they must find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.failover_books import Breach
+from tests.simulation.planted import Bug
+from tests.simulation.synchronous import play
+from tests.simulation.synchronous_bugs import BUGS
+
+SEEDS = 50
+BUG_SEEDS = 200  #: the hardest to find is met in every seventieth
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_what_was_told_is_never_lost_in_many_worlds() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        met += play(seed)
+    assert met["promoted without loss"] > SEEDS // 4
+    assert met["promoted when the former had more"] > SEEDS // 10, "nothing is proved where all had the same"
+    assert met["told by a branch that is cut off"] > 0
+    assert met["said that it has stopped"] > SEEDS
+    assert met["nobody is lossless"] > SEEDS
+    for what in ("promoted: lost", "promoted: cut off", "promoted: old copy", "a replica begins anew", "refused: superseded"):
+        assert met[what] > 0
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: Bug) -> None:
+    with bug.planted():
+        for seed in range(BUG_SEEDS):
+            try:
+                play(seed)
+            except Breach:
+                return
+    pytest.fail(f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole")
+
+
+@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+def test_the_pages_say_how_many_there_are(page: str) -> None:
+    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8")
