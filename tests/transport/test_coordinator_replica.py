@@ -300,6 +300,14 @@ class TestPromotion:
         assert isinstance(told, Fault)
         assert "copy coordinator.secret" in told.detail
 
+    def test_what_it_says_of_the_coordinator(self, office: Office) -> None:
+        office.standby.turn((BOSS, 0, Rows(office.standby.store.seq, bytes(32), (), 1, 99)))
+        office.standby.tick(60 * SECOND_US)
+        office.standby.tick(60 * SECOND_US)
+        alarms = office.standby.engine.machine.alarms
+        assert alarms["diverged"].startswith(f"row {office.standby.store.seq} of the coordinator is another one than here")
+        assert alarms["silent"] == "the coordinator is silent: what is shown here grows old"
+
     def test_questions_are_sent_to_the_coordinator(self, office: Office) -> None:
         told = office.ask_standby(GetAccount("1"), CUSTOMER)
         assert code_of(told) == "not_for_me"
