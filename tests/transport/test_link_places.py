@@ -122,9 +122,10 @@ def test_who_is_well_is_not_left(places: TwoPlaces) -> None:
 def test_a_replica_is_said_once_and_left(places: TwoPlaces, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         places.pass_time(SILENT_AFTER_US + 1)
-        while places.link.endpoint == places.second.endpoint:
-            places.greet(places.second, REPLICA, "coordinator-standby")
-            places.pass_time(GREET_EVERY_US)
+        places.greet(places.second, REPLICA, "coordinator-standby")
+        assert places.link.endpoint == places.second.endpoint
+        places.pass_time(GREET_EVERY_US + 1)
+        assert places.link.endpoint == places.first.endpoint, "nothing is waited for there"
     where = places.first.endpoint
     assert caplog.messages == [
         f"coordinator-standby at {places.second.endpoint} is a replica: it has not taken the place of the coordinator",

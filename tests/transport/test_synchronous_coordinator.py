@@ -124,3 +124,26 @@ def test_who_serves_nothing_answers_no_beats_of_actors_so_that_they_look_elsewhe
         acknowledge(desk)
         coordinator.turn(2, advance_us=SECOND_US // 2)
         assert there[REPLICA].ask(Beat(False)) == [Beat(True)]
+
+
+def test_who_slept_longer_than_others_wait_believes_nothing_that_was_said_before(coordinator: Served) -> None:
+    """A branch and the replica spoke, then it slept. They are with a successor, for all that it knows: it does not go on alone."""
+    desk = coordinator.desk
+    mumbai = coordinator.call(BRANCH, "Mumbai")
+    mumbai.send(register("Mumbai"))
+    coordinator.turn(5)
+    acknowledge(desk)
+    coordinator.turn(5)
+    assert coordinator.coordinator.directory.up == {"Mumbai"}
+    mumbai.send(Beat(False))
+    coordinator.call(REPLICA, ITS.name).send(having_all(desk))
+    assert coordinator.router.poll(1_000)
+    coordinator.turn(3, advance_us=SILENT_US + 1)
+    assert coordinator.coordinator.directory.up == set()
+    assert coordinator.peers.route("Mumbai") is None
+    answers = desk.turn((CUSTOMER, 1, NameAcks("coordinator", "", b"")))
+    assert [answer.message.code for answer in answers if isinstance(answer.message, Fault)] == ["branches_away"]
+    codes: list[str] = []
+    while "hello_first" not in codes:
+        mumbai.send(Beat(False))
+        codes += [message.code for _, message in mumbai.receive() if isinstance(message, Fault)]

@@ -223,7 +223,7 @@ class Directory:
         """What to record when an operator names a synchronous replica, or none any more."""
         if message.of != self._state.name and message.of not in self._state.branches:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
-        if message.of == self._state.name and self._may_be_replaced(now):
+        if message.of == self._state.name and self._may_be_replaced():
             detail = f"no branch is connected to {message.of}: a replica may have taken its place. If not, start a branch first"
             return Fault(code="branches_away", detail=detail)
         if message.of != self._state.name and message.of not in self.up:  # by a word that it never followed nobody has all
@@ -241,14 +241,10 @@ class Directory:
                 return unfit
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
 
-    def _may_be_replaced(self, now: Now) -> bool:
-        """Its synchronous replica does not follow any more, and no branch that could know why is here."""
+    def _may_be_replaced(self) -> bool:
+        """By its synchronous replica, for all that is known here: no branch that would know is there."""
         word = self._state.acks.get(self._state.name)
-        if word is None or not word.replica:
-            return False
-        info, told_us = self._replicas.get(word.replica, (None, 0))
-        follows = info is not None and info.instance == word.instance and now.mono_us - told_us <= REPLICA_SILENT_US
-        return not follows and not self.up and bool(self._state.branches)
+        return word is not None and word.replica != "" and not self.up and bool(self._state.branches)
 
     def _unfit(self, info: ReplicaInfo) -> Fault | None:
         """Why this replica could never take its branch's place; None when it might."""

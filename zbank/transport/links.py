@@ -141,6 +141,7 @@ class Link:
             if self._replica_at != self.endpoint:
                 log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
             self._replica_at = self.endpoint
+            self._tried_us = min(self._tried_us or now_us, now_us - SILENT_AFTER_US + GREET_EVERY_US)  # no longer than a moment
             return
         if message.role != self.role:
             self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
