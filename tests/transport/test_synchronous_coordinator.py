@@ -127,7 +127,7 @@ def test_who_serves_nothing_answers_no_beats_of_actors_so_that_they_look_elsewhe
 
 
 def test_who_slept_longer_than_others_wait_believes_nothing_that_was_said_before(coordinator: Served) -> None:
-    """A branch and the replica spoke, then it slept. They are with a successor, for all that it knows: it does not go on alone."""
+    """A branch and the replica spoke, then it slept: they may be with a successor by now, so it does not go on alone."""
     desk = coordinator.desk
     mumbai = coordinator.call(BRANCH, "Mumbai")
     mumbai.send(register("Mumbai"))
