@@ -347,7 +347,7 @@ class Engine:
             uptime_us=now.mono_us - self._started_us,
             journal_bytes=store.journal_bytes,
             version=__version__,
-            stopped=self._followers.stopped,
+            stopped=self._followers.stopped or self.has_stopped,
         )
 
     def _log_requests(self, batch: Sequence[Incoming]) -> None:
