@@ -203,6 +203,16 @@ class TestWithoutTheReplica:
             assert answer.message.code == "out_of_office"
         assert stopped.coordinator.engine.has_stopped
 
+    def test_a_branch_that_was_sent_elsewhere_does_not_hear_the_news(self, tmp_path: Path) -> None:
+        """It would believe that it is registered, and never be."""
+        with closing(Office(tmp_path)) as office:
+            office.register("Mumbai")
+            office.left.clear()
+            office.join_standby()  # all who are there hear of that word
+            assert office.coordinator.coordinator.acks
+            assert of_kind(Registered, office.left) == []
+            assert office.coordinator.coordinator.branches == {}
+
     def test_nothing_is_sent_again_for_nobody(self, office: Office) -> None:
         """What could not leave would only gather, for as long as it lasts."""
         office.decide(1)

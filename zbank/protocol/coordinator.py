@@ -339,7 +339,7 @@ class Coordinator(Machine):
 
     def peer_down(self, name: str) -> None:
         """A branch is silent: new transfers with it are refused as branch_unavailable."""
-        self.directory.up.discard(name)
+        self.directory.gone(name)
 
     def tick(self, now: Now) -> Step:
         """Send again, give up, tell late, end."""

@@ -61,6 +61,7 @@ class Directory:
         self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
         self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
+        self._turned_away: set[str] = set()  #: they are here, and look for another coordinator
         self.behind = ""  #: why this coordinator must not serve; "" = it may
 
     def carry_on(self, before: Directory) -> None:
@@ -72,6 +73,7 @@ class Directory:
         self._promoted = before._promoted
         self._wanted_acks = before._wanted_acks
         self.up = before.up
+        self._turned_away = before._turned_away
         self.behind = before.behind
 
     def unavailable(self, names: Iterable[str]) -> Fault | None:
@@ -131,6 +133,8 @@ class Directory:
             registered = self._registered(state.branches)
             again = Retire(retired.by, state.epoch)
             return Step(None, (Effect(sender.address, n, registered), Effect(sender.address, 0, again)))
+        self.up.add(info.name)
+        self._turned_away.discard(info.name)
         joined = BranchJoined(info.name, info.endpoint, info.currency, info.instance)
         if state.branches.get(info.name) == joined:
             return Step(None, (Effect(sender.address, n, self._registered(self._state.branches)),))
@@ -145,14 +149,18 @@ class Directory:
         self.behind = self._why_behind(message) or self.behind
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
-        if info.name not in self._state.retired:
-            self.up.add(info.name)
+
+    def gone(self, name: str) -> None:
+        """A branch is silent."""
+        self.up.discard(name)
+        self._turned_away.discard(name)
 
     def turns_away(self, message: AnyMessage) -> bool:
         """While the synchronous replica is away: actors that come are to look for another coordinator. What a branch tells
         counts, and replicas of this coordinator are heard of: one may be named."""
         if isinstance(message, Register):
             self.heed(message)
+            self._turned_away.add(message.info.name)
             return True
         return isinstance(message, RegisterReplica) and message.info.of != self._state.name
 
@@ -244,7 +252,8 @@ class Directory:
     def _may_be_replaced(self) -> bool:
         """By its synchronous replica, for all that is known here: no branch that would know is there."""
         word = self._state.acks.get(self._state.name)
-        return word is not None and word.replica != "" and not self.up and bool(self._state.branches)
+        is_alone = not self.up and not self._turned_away and bool(self._state.branches)
+        return is_alone and word is not None and word.replica != ""
 
     def _unfit(self, info: ReplicaInfo) -> Fault | None:
         """Why this replica could never take its branch's place; None when it might."""
