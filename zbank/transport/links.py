@@ -38,6 +38,7 @@ from zbank.transport.sockets import Dialer
 BEAT_EVERY_US = 500_000
 GREET_EVERY_US = 1_000_000
 SILENT_AFTER_US = 3_000_000
+TRY_US = 1_500_000  #: so long each of several places is tried; one where a replica answers, half as long
 IDLE_AFTER_US = 60_000_000
 
 log = logging.getLogger("zbank")
@@ -141,7 +142,7 @@ class Link:
             if self._replica_at != self.endpoint:
                 log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
             self._replica_at = self.endpoint
-            self._tried_us = min(self._tried_us or now_us, now_us - SILENT_AFTER_US + GREET_EVERY_US)  # no longer than a moment
+            self._tried_us = min(self._tried_us or now_us, now_us - TRY_US // 2)
             return
         if message.role != self.role:
             self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
@@ -189,9 +190,9 @@ class Link:
             self._renew_socket()
         silent = now_us - self._heard_us > SILENT_AFTER_US
         # Who greets and takes nobody in has stopped, or is not the one: where there is another place, it is tried.
-        useless = now_us - self._tried_us > SILENT_AFTER_US
+        useless = now_us - self._tried_us > TRY_US
         announced = self._announced() if self._announced is not None and (silent or useless) else ()
-        if silent or announced:
+        if silent or (announced and {self._told_endpoint, *announced} != {self.endpoint}):
             was_up = self.state == UP
             place = next_place(self._told_endpoint, announced, self.endpoint)
             if not was_up and place == self._told_endpoint:  # all have been tried
