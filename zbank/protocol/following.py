@@ -173,7 +173,8 @@ class Follower(Machine):
     def _ask(self, now: Now) -> Step:
         """Ask the branch what follows the last row heard: it names that row's chain value. While the feed brings what
         follows, that value is enough: else the branch would send most rows twice."""
-        if self._asked_us >= 0 and now.mono_us - self._asked_us < ANSWER_LIMIT_US:
+        limit_us = ANSWER_LIMIT_US if self._branch_seq else ASK_EVERY_US  # the first questions may go before it can be reached
+        if self._asked_us >= 0 and now.mono_us - self._asked_us < limit_us:
             return NOTHING
         self._asked_us = now.mono_us
         self._due_us = now.mono_us + ASK_EVERY_US
