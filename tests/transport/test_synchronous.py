@@ -334,6 +334,14 @@ def test_none_any_more_by_the_operator_lets_all_out(pair: Pair) -> None:
     assert isinstance(effect.message, Outcome)
 
 
+def test_an_older_word_that_comes_after_a_newer_one_does_not_hide_it(pair: Pair) -> None:
+    assert pair.pay() == []
+    pair.on_the_way.clear()
+    assert pair.sort(pair.branch.turn((BOSS, 0, told(AckedBy("", b"", 9))), (BOSS, 0, told(WORD)))) == []
+    (effect,) = pair.sort(pair.branch.tick(0))
+    assert isinstance(effect.message, Outcome)
+
+
 def test_an_older_word_changes_nothing(pair: Pair) -> None:
     pair.send(told(AckedBy("", b"", 6)), BOSS)
     pair.branch.tick(0)
