@@ -23,6 +23,7 @@ from zbank.protocol.codec import chain_value, decode_record
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import NOTHING, Effect, Machine, Sender, State, Step, Taken
 from zbank.protocol.messages import (
+    BRANCH,
     FEED,
     MAX_ROWS,
     NEVER_US,
@@ -53,7 +54,7 @@ SILENT_ALARM_US = 10_000_000
 
 
 class TakesOver(ZbankError):
-    """Not an error: this replica's process is to go on as the branch."""
+    """Not an error: this replica's process is to go on as whom it followed."""
 
     code = "takes_over"
 
@@ -110,6 +111,11 @@ class Follower(Machine):
         self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
         self._goal: tuple[int, int] | None = None  #: with this row, all that the branch had at this time is here
         self._coordinators: dict[str, None] = dict(before._coordinators) if before else {}
+
+    @property
+    def _whom(self) -> str:
+        """Whom it follows, in words."""
+        return f"branch {self._state.name}" if self.of_role == BRANCH else f"the {self.of_role}"
 
     @abstractmethod
     def _word(self) -> AckedBy | None:
@@ -208,7 +214,7 @@ class Follower(Machine):
         try:
             more = _chained(message.after, chain, message.rows)
         except CorruptStore as error:
-            self.alarms["diverged"] = f"branch {state.name} has rows that this version cannot read: {error}"
+            self.alarms["diverged"] = f"{self._whom} has rows that this version cannot read: {error}"
             return NOTHING
         for code in ("diverged", "ahead"):
             self.alarms.pop(code, None)
@@ -244,12 +250,12 @@ class Follower(Machine):
             self._heard, self._heard_bytes = [], 0
             return self._ask(now)
         self._goal = None
-        name, seq = self._state.name, self._state.seq
+        seq = self._state.seq
         if message.chain:
-            text = f"row {seq} of branch {name} is another one than here: it was restored, or another took its place"
+            text = f"row {seq} of {self._whom} is another one than here: it was restored, or another took its place"
             self.alarms["diverged"] = text
         else:
-            text = f"this replica is ahead of its branch: it has row {seq}, {name} ends at {message.seq}"
+            text = f"this replica is ahead of its {self.of_role}: it has row {seq}, {self._state.name} ends at {message.seq}"
             self.alarms["ahead"] = f"{text}: was it restored from an old copy?"
         return NOTHING
 
@@ -268,7 +274,7 @@ class Follower(Machine):
             self._begun_us = now.mono_us
         silent = min(self.lag_us(now), now.mono_us - self._begun_us) > SILENT_ALARM_US
         if silent:
-            self.alarms["silent"] = f"branch {self._state.name} is silent: what is shown here grows old"
+            self.alarms["silent"] = f"{self._whom} is silent: what is shown here grows old"
         else:
             self.alarms.pop("silent", None)
         return Step(None, effects)

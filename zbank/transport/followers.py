@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Address, Effect, Machine, Sender
-from zbank.protocol.messages import COORDINATOR, REPLICA, AckedBy, AnyMessage, Fault, GetRows, Held
+from zbank.protocol.messages import COORDINATOR, OUT_OF_OFFICE, REPLICA, AckedBy, AnyMessage, Fault, GetRows, Held
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
 from zbank.transport.looks import size_of
@@ -37,11 +37,13 @@ class Followers:
         """Why the actor takes nothing on now; None when it does. An alarm and the log say so while the replica is away."""
         name = self._store.identity.name
         self._gate.heed(machine.acks, now_us)
-        code = "out_of_office" if machine.role == COORDINATOR else "branch_unavailable"
+        code = OUT_OF_OFFICE if machine.role == COORDINATOR else "branch_unavailable"
         fault = self._gate.stopped(machine.acks, name, code, now_us)
         self.stopped = fault is not None and fault.code != "busy"
         alarm, before = self._gate.alarm(machine.acks, name, now_us), machine.alarms.pop(ALARM, "")
         if alarm:
+            if machine.role == COORDINATOR:
+                alarm += ". If it took this one's place, stop this one"
             machine.alarms[ALARM] = alarm
             if alarm != before:
                 log.error("%s has %s", name, alarm)
