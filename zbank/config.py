@@ -367,8 +367,9 @@ class _Reader:
         taken: dict[tuple[str, int], str] = {}
         for key, host, port in listeners(config):
             place = ("127.0.0.1" if host == "localhost" else host.lower(), port)
-            if place in taken:
-                raise self._wrong(key, f"port {port} of {host} is taken by {taken[place]}: give one of them another")
+            if place in taken or port > MAX_PORT:  # the latter of the feed's, after the standby's own
+                what = f"is taken by {taken[place]}" if place in taken else f"is above {MAX_PORT}"
+                raise self._wrong(key, f"port {port} of {host} {what}: give one of them another")
             taken[place] = key
 
 

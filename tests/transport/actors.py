@@ -8,11 +8,13 @@ from typing import Any
 
 from tests.unit.protocol_support import CUSTOMER, SECOND_US, TestClock, id_of
 from zbank.clock import Clock
+from zbank.config import COORDINATOR_NAME, STANDBY_NAME
 from zbank.domain.account import Account
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
 from zbank.errors import StoreError
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
+from zbank.protocol.coordinator_replica import CoordinatorReplica
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.following import Follower
@@ -71,12 +73,16 @@ class WatchedStore(JournalStore):
 class Desk:
     """An actor: engine, store and clock."""
 
-    def __init__(self, role: str, name: str, folder: Path, clock: SetClock | None = None, wanted_acks: str = "") -> None:
-        """`wanted_acks`: of a branch, as by its config."""
+    def __init__(
+        self, role: str, name: str, folder: Path, clock: SetClock | None = None, wanted_acks: str = "", file: str = ""
+    ) -> None:
+        """`wanted_acks`: by the config. A replica named `coordinator` follows the coordinator. `file`: name of its data file,
+        where that is not the usual one."""
         self.wanted_acks = wanted_acks
+        self.can_lead = True  #: of a replica of the coordinator: as it is built next
         self.clock = clock or SetClock()
         self.identity = Identity(cluster="demo", role=role, name=name)
-        self.path = folder / f"{name}{'-replica' if role == REPLICA else ''}.db"
+        self.path = folder / f"{file or f'{name}-replica' if role == REPLICA else file or name}.db"
         self.store = WatchedStore.open(self.path, self.identity, INSTANCE, reserve_bytes=0)
         try:
             self.engine = Engine(self.store, self._build, self.clock)
@@ -90,12 +96,18 @@ class Desk:
             decisions = CoordinatorState(self.identity.name)
             decisions.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
             before = thrown_away if isinstance(thrown_away, Coordinator) else None
-            return Coordinator(decisions, before=before, configured=("Delhi", "Mumbai", "Pune"))
+            known = ("Delhi", "Mumbai", "Pune")
+            return Coordinator(decisions, before=before, configured=known, wanted_acks=self.wanted_acks)
+        former = thrown_away if isinstance(thrown_away, Follower) else None
+        if self.identity == Identity(cluster="demo", role=REPLICA, name=COORDINATOR_NAME):
+            told = CoordinatorState(self.identity.name)
+            told.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
+            where = STANDBY_NAME, "tcp://127.0.0.1:9010", INSTANCE
+            return CoordinatorReplica(*where, told, store.chain, former, can_lead=self.can_lead)
         state = BranchState(self.identity.name, "INR")
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.identity.role == REPLICA:
-            former = thrown_away if isinstance(thrown_away, Follower) else None
             return BranchReplica("replica", "tcp://127.0.0.1:9200", INSTANCE, state, store.chain, former)
         last = thrown_away if isinstance(thrown_away, Participant) else None
         return Participant(state, (CASH, CLEARING), 1, self.wanted_acks, last)
@@ -117,7 +129,14 @@ class Desk:
     def restarted(self, wanted_acks: str = "") -> Desk:
         """The same actor after a crash now: nothing is posted that was not."""
         self.store.close()
-        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock, wanted_acks)
+        return Desk(self.identity.role, self.identity.name, self.path.parent, self.clock, wanted_acks, self.path.stem)
+
+    @property
+    def coordinator(self) -> CoordinatorState:
+        """The state of a coordinator, as it has it or as its replica has it."""
+        fold = self.engine.machine.fold
+        assert isinstance(fold, CoordinatorState)
+        return fold
 
     @property
     def branch(self) -> BranchState:
@@ -127,9 +146,11 @@ class Desk:
         return fold
 
 
-def branch(folder: Path, *numbers: str, name: str = "Mumbai", balance_minor: int = 100_00) -> Desk:
+def branch(
+    folder: Path, *numbers: str, name: str = "Mumbai", balance_minor: int = 100_00, clock: SetClock | None = None
+) -> Desk:
     """A branch with these accounts, each with the balance."""
-    desk = Desk(BRANCH, name, folder)
+    desk = Desk(BRANCH, name, folder, clock)
     for count, number in enumerate(numbers):
         desk.ask(OpenAccount(id_of(80_000 + count), number, "", "", 0))
         paid_in = desk.ask(pay(70_000 + count, f"{name}/{CASH}", f"{name}/{number}", balance_minor))

@@ -17,14 +17,17 @@ from zbank.protocol.gate import SILENT_US
 from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     BRANCH,
+    CLIENT,
     COORDINATOR,
     REPLICA,
+    Beat,
     Fault,
     GetRows,
     Held,
     MakeToken,
     NameAcks,
     Promote,
+    Registered,
     RegisterReplica,
     ReplicaInfo,
 )
@@ -56,7 +59,8 @@ def coordinator(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Iter
 
 def having_all(desk: Desk) -> GetRows:
     """What the replica says when it has all rows."""
-    return GetRows(desk.store.seq, 10, Held(INSTANCE, desk.store.seq, desk.store.chain))
+    held = Held(INSTANCE, desk.store.seq, desk.store.chain, desk.clock.now().mono_us)
+    return GetRows(desk.store.seq, 10, held)
 
 
 def acknowledge(desk: Desk) -> None:
@@ -82,9 +86,9 @@ def test_a_branch_is_told_that_another_took_its_place_once_that_is_on_both_disks
     """It never serves its data again when it has heard that: were the row lost, nobody would be that branch."""
     desk = coordinator.desk
     desk.tick(60 * SECOND_US)
+    acknowledge(desk)
     desk.turn((Sender(b"copy", REPLICA, OF_MUMBAI.name), 0, RegisterReplica(OF_MUMBAI)))
     desk.engine.machine.peer_down("Mumbai")
-    acknowledge(desk)
     desk.turn((CUSTOMER, 1, Promote("Mumbai", OF_MUMBAI.name, OF_MUMBAI.instance)))
     former = coordinator.call(BRANCH, "Mumbai")
     former.send(register("Mumbai"))
@@ -93,3 +97,54 @@ def test_a_branch_is_told_that_another_took_its_place_once_that_is_on_both_disks
     coordinator.call(REPLICA, ITS.name).send(having_all(desk))
     told = [message for _, message in former.receive()]
     assert [message.code for message in told if isinstance(message, Fault)] == ["superseded"]
+
+
+@pytest.mark.parametrize("why", ["stopped", "behind"])
+def test_who_serves_nothing_answers_no_beats_of_actors_so_that_they_look_elsewhere(coordinator: Served, why: str) -> None:
+    desk = coordinator.desk
+    there = {role: coordinator.call(role, name) for role, name in ((BRANCH, "Mumbai"), (REPLICA, "copy"), (CLIENT, ""))}
+    there[BRANCH].send(register("Mumbai"))
+    coordinator.turn(5)
+    acknowledge(desk)
+    coordinator.turn(5)
+    assert isinstance(there[BRANCH].receive()[0][1], Registered)
+    for one in there.values():
+        assert one.ask(Beat(False)) == [Beat(True)]
+    if why == "stopped":
+        coordinator.turn(5, advance_us=SILENT_US // 4)
+    else:
+        desk.turn((from_branch("Delhi"), 0, register("Delhi", coordinator_epoch=99)))
+    coordinator.turn(2)
+    assert desk.engine.has_stopped
+    for role, one in there.items():
+        one.send(Beat(False))
+        coordinator.turn(5)
+        answers = [message for _, message in one.receive()] if one.socket.poll(20) else []
+        assert (Beat(True) in answers) == (role == CLIENT)
+    if why == "stopped":
+        acknowledge(desk)
+        coordinator.turn(2, advance_us=SECOND_US // 2)
+        assert there[REPLICA].ask(Beat(False)) == [Beat(True)]
+
+
+def test_who_slept_longer_than_others_wait_believes_nothing_that_was_said_before(coordinator: Served) -> None:
+    """A branch and the replica spoke, then it slept: they may be with a successor by now, so it does not go on alone."""
+    desk = coordinator.desk
+    mumbai = coordinator.call(BRANCH, "Mumbai")
+    mumbai.send(register("Mumbai"))
+    coordinator.turn(5)
+    acknowledge(desk)
+    coordinator.turn(5)
+    assert coordinator.coordinator.directory.up == {"Mumbai"}
+    mumbai.send(Beat(False))
+    coordinator.call(REPLICA, ITS.name).send(having_all(desk))
+    assert coordinator.router.poll(1_000)
+    coordinator.turn(3, advance_us=SILENT_US + 1)
+    assert coordinator.coordinator.directory.up == set()
+    assert coordinator.peers.route("Mumbai") is None
+    answers = desk.turn((CUSTOMER, 1, NameAcks("coordinator", "", b"")))
+    assert [answer.message.code for answer in answers if isinstance(answer.message, Fault)] == ["branches_away"]
+    codes: list[str] = []
+    while "hello_first" not in codes:
+        mumbai.send(Beat(False))
+        codes += [message.code for _, message in mumbai.receive() if isinstance(message, Fault)]

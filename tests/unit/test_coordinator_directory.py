@@ -26,6 +26,7 @@ from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     COMMITTED,
     AnyMessage,
+    Commit,
     Directory,
     Fault,
     Forward,
@@ -192,15 +193,50 @@ def test_a_coordinator_that_is_behind_refuses_service(epoch: int, number: int) -
     assert code_of(desk.ask(PAYING)) == "out_of_office"
 
 
-@pytest.mark.parametrize(("epoch", "serves"), [(1, True), (2, False), (999_999, False), (1_000_001, True)])
-def test_a_promoted_coordinator_whose_former_one_went_on_without_it_refuses_service(epoch: int, serves: bool) -> None:
-    """P11, R3: a branch knows an epoch between the last one that it took over and its own first one."""
-    desk = coordinator_desk()
+@pytest.mark.parametrize(
+    ("epoch", "number", "serves"),
+    [
+        (1, 1, True),
+        (1, 2, False),  # the former one's second commit: it has the first one alone
+        (2, 1, False),  # it was started again
+        (999_999, 1, False),
+        (1_000_001, 1, True),
+        (1_000_001, 2, True),  # its own
+    ],
+)
+def test_a_promoted_coordinator_whose_former_one_went_on_without_it_refuses_service(
+    epoch: int, number: int, serves: bool
+) -> None:
+    """P11, R3: a branch knows more of the former one than was taken over, also when there were further commits since."""
+    desk = coordinator_desk().joined(["Delhi", "Pune"])
+
+    def commit(n: int) -> None:
+        message = transfer(n, legs_of(Delhi_1001=-30, Pune_1001=30))
+        ((_, asked), _) = of_kind(Prepare, desk.send(message))
+        desk.turn([yes(asked, "Delhi"), yes(asked, "Pune")])
+
+    commit(7)
     desk.epoch = 1_000_001
     desk.record(Promoted("asha", 1))
-    desk.send(register("Mumbai", coordinator_epoch=epoch, coordinator_number=0), from_branch("Mumbai"))
-    desk.joined(["Delhi"])
+    commit(8)
+    commit(9)
+    desk.send(register("Mumbai", coordinator_epoch=epoch, coordinator_number=number), from_branch("Mumbai"))
     assert bool(of_kind(Prepare, desk.send(PAYING))) is serves
+
+
+def test_a_coordinator_that_is_behind_takes_no_branch_in_and_sends_none_what_it_decided() -> None:
+    """P11: another one may have taken its place before that decision was known, and have aborted it."""
+    desk = coordinator_desk().joined()
+    ((_, asked), _) = of_kind(Prepare, desk.send(PAYING))
+    desk.turn([yes(asked, "Mumbai"), yes(asked, "Delhi")])
+    behind = register("Pune", coordinator_epoch=99)
+    assert code_of(desk.ask(behind, from_branch("Pune"))) == "out_of_office"
+    assert code_of(desk.ask(register("Mumbai"), from_branch("Mumbai"))) == "out_of_office"
+    assert desk.ask(Inquiry(asked.txn, PAYING.id), from_branch("Mumbai")) == StillPending(asked.txn, PAYING.id)
+    later = [effect for _ in range(10) for effect in desk.tick(SECOND_US)]
+    assert not of_kind(Commit, later)
+    assert not of_kind(Outcome, later)
+    assert desk.coordinator.closed is not None
 
 
 @pytest.mark.parametrize(("word", "serves"), [(0, True), (1, True), (2, False), (9, False)])

@@ -95,7 +95,7 @@ def wire(
     def refuse(message: Register) -> Fault | None:
         assert isinstance(engine.machine, Coordinator)
         fault = engine.machine.directory.refuse(message)
-        if fault is None:
+        if fault is None and not engine.has_stopped:  # else it cannot be taken in, and asks again and again
             _tell(engine.machine.state, message)
         return fault
 

@@ -217,7 +217,7 @@ def _wait_until_ready(config: ClusterConfig, keys: Path | None, supervisor: Supe
             for name, alarm in seen.stopped.items():
                 _say(f"{name}: {alarm}")
             patient_until_s = now_s + PATIENCE_S
-        silent = missing - seen.stopped.keys()
+        silent = set() if COORDINATOR_NAME in seen.stopped else missing - seen.stopped.keys()
         if silent and now_s > started_s + READY_LIMIT_S:
             _say(f"no answer from {', '.join(sorted(silent))} within {READY_LIMIT_S:g} s: giving up")
             return False
@@ -228,21 +228,22 @@ class _Seen(NamedTuple):
     """Who answers."""
 
     ready: set[str]
-    stopped: dict[str, str]  #: branches that wait for their synchronous replica, and what they say of it
+    stopped: dict[str, str]  #: actors that wait for their synchronous replica, and what they say of it
 
 
 def _who_answers(config: ClusterConfig, keys: Path | None, *, level: bool) -> _Seen:
     """Names of the actors that answer now; the coordinator must know a branch or a replica for it to count, and with `level`
     a replica must have all that its branch had (who asks it before is told that there is no such account)."""
+    stopped: dict[str, str] = {}
     try:
         with _connect(config, keys) as bank:
             answers = [answer for answer in bank.status() if isinstance(answer, StatusInfo)]
+            stopped = {answer.name: "; ".join(answer.alarms) for answer in answers if answer.stopped}
             replicas = bank.replicas() if config.replicas else []
             retired = {info.name for info in bank.retired_branches()}  # the directory has them no more: not waited for
             idle = {answer.name for answer in answers if not _takes_work_on(config, bank, answer)}
     except ZbankError:
-        return _Seen(set(), {})
-    stopped = {answer.name: "; ".join(answer.alarms) for answer in answers if answer.stopped}
+        return _Seen(set(), stopped)
     found = {info.name for info in replicas if info.lag_us < NEVER_US or not level}
     found |= {COORDINATOR_NAME if answer.role == COORDINATOR else answer.name for answer in answers} - idle | retired
     for name, url in _pages(config).items():
@@ -330,8 +331,8 @@ def _first_steps(config: ClusterConfig, keys: Path | None) -> Iterator[str]:
     if sys.prefix != sys.base_prefix:
         yield f"cd {Path.cwd()}"
         yield f". {_short(Path(sys.prefix))}/bin/activate"
-    if config.coordinator.endpoint != DEFAULT_COORDINATOR:
-        yield f"export ZBANK_ENDPOINT={config.coordinator.endpoint}"
+    if config.coordinator.places != DEFAULT_COORDINATOR:
+        yield f"export ZBANK_ENDPOINT={config.coordinator.places}"
     if keys is not None:
         yield f"export {KEYS_VARIABLE}={keys}"
     yield "zbank status"

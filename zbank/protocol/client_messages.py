@@ -309,7 +309,7 @@ class StatusInfo(Message, frozen=True, tag="status"):
     version: Name  #: of zbank
     customers_minor: int = 0  #: branch: sum of all balances but the bank's own accounts
     acks: AckedBy | None = None  #: the word on its synchronous replica; None = there was never one
-    stopped: bool = False  #: it takes nothing on, for want of that replica
+    stopped: bool = False  #: it takes nothing on, for want of that replica; or of its newest data (a coordinator)
 
 
 class Directory(Message, frozen=True, tag="directory"):

@@ -46,6 +46,7 @@ from zbank.protocol.machine import (
 )
 from zbank.protocol.messages import (
     COORDINATOR,
+    OUT_OF_OFFICE,
     STALE,
     Abort,
     Ack,
@@ -117,6 +118,12 @@ class Coordinator(Machine):
         """Its own synchronous replica, by the last word."""
         return wanting(self.state.acks.get(self.state.name), self._wanted_acks)
 
+    @property
+    def closed(self) -> Fault | None:
+        """A coordinator that is behind serves nothing (P11)."""
+        behind = self.directory.behind
+        return Fault(code=OUT_OF_OFFICE, detail=behind) if behind else None
+
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add the ids that the message uses, or asks the decision of."""
         if isinstance(message, (Transfer, Inquiry, MakeToken)) and message.id not in self.state.settled:
@@ -144,7 +151,8 @@ class Coordinator(Machine):
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
         """Not taken on now."""
-        if isinstance(message, Transfer | MakeToken | RevokeToken | Promote | NameAcks | RetireBranch):
+        declines = isinstance(message, Transfer | MakeToken | RevokeToken | Promote | NameAcks | RetireBranch)
+        if declines or (fault.code == OUT_OF_OFFICE and self.directory.turns_away(message)):
             return (Effect(sender.address, n, fault),)
         return ()
 
@@ -152,9 +160,8 @@ class Coordinator(Machine):
 
     def _transfer(self, sender: Sender, n: int, message: Transfer, now: Now) -> Step:
         """Begin two-phase commit, join what runs already, or answer from the record (P1, P7)."""
-        answer = self._refuse_service()
-        if answer is not None:
-            return _told(sender, n, answer)
+        if self.closed is not None:
+            return _told(sender, n, self.closed)
         legs = message.legs
         try:
             check_legs(legs)
@@ -193,10 +200,6 @@ class Coordinator(Machine):
             return _told(sender, n, fault)
         running.waiters.append(waiter)
         return NOTHING
-
-    def _refuse_service(self) -> Fault | None:
-        behind = self.directory.behind
-        return Fault(code="out_of_office", detail=behind) if behind else None
 
     def _busy(self) -> Fault | None:
         if len(self._collector) + len(self._finisher) < MAX_IN_FLIGHT:
@@ -244,9 +247,11 @@ class Coordinator(Machine):
         """A branch is in doubt. Commit from the record; abort only for what surely was never decided (P5, P11)."""
         txn, id = message.txn, message.id
         settled = self.state.settled.get(id)
+        if self.directory.behind:  # what it decided may be void: another one may have taken its place before that was known
+            return _told(sender, n, StillPending(txn, id))
         if settled is not None and settled.txn == txn:
             return _told(sender, n, Commit(txn, id, settled.number))
-        if txn.coordinator != self.state.name or txn.epoch > self.state.epoch or self.directory.behind:
+        if txn.coordinator != self.state.name or txn.epoch > self.state.epoch:
             return _told(sender, n, StillPending(txn, id))
         undecided = self._collector.inquired(sender.caller, txn, id, now)
         return Step(None, (undecided,)) if undecided else _told(sender, n, Abort(txn, id))
@@ -257,13 +262,9 @@ class Coordinator(Machine):
         """A branch is there (again): take it into the directory, and send what it has not answered."""
         joining = self.directory.register(sender, n, message)
         if self.directory.behind:
-            self.alarms["behind"] = self.directory.behind
-        name = message.info.name
-        again = self._finisher.for_branch(name) + self._collector.for_branch(name, now)
+            return joining
+        again = self._finisher.for_branch(message.info.name) + self._collector.for_branch(message.info.name, now)
         return Step(joining.record, [*joining.effects, *again])
-
-    def _get_directory(self, sender: Sender, n: int, message: GetDirectory, now: Now) -> Step:
-        return _told(sender, n, self.directory.answer(now))
 
     def _register_replica(self, sender: Sender, n: int, message: RegisterReplica, now: Now) -> Step:
         if message.info.name != sender.caller:
@@ -275,7 +276,7 @@ class Coordinator(Machine):
 
     def _name_acks(self, sender: Sender, n: int, message: NameAcks, now: Now) -> Step:
         """An operator says who holds an actor's rows before anything leaves it (R3)."""
-        found = self._refuse_service() or self.directory.name(message, sender.caller, now)
+        found = self.closed or self.directory.name(message, sender.caller, now)
         if not isinstance(found, AcksNamed):
             return _told(sender, n, found)
         return Step(found, [Effect(sender.address, n, Named(self._word(found))), *self._words(found)])
@@ -288,8 +289,8 @@ class Coordinator(Machine):
 
     def _promote(self, sender: Sender, n: int, message: Promote, now: Now) -> Step:
         """An operator puts a replica in its branch's place: what stood on the branch's last rows is asked for again."""
-        if self.directory.behind:
-            return _told(sender, n, Fault(code="out_of_office", detail=self.directory.behind))
+        if self.closed is not None:
+            return _told(sender, n, self.closed)
         found = self.directory.promote(message, sender.caller, now)
         if not isinstance(found, BranchPromoted):
             return _told(sender, n, found)
@@ -299,8 +300,9 @@ class Coordinator(Machine):
         return Step(found, (*self._leaver.void(message.branch), promoting))
 
     def _retire_branch(self, sender: Sender, n: int, message: RetireBranch, now: Now) -> Step:
-        behind = self._refuse_service()
-        return _told(sender, n, behind) if behind else self._leaver.ask(message.branch, sender.caller, (sender.address, n), now)
+        if self.closed is not None:
+            return _told(sender, n, self.closed)
+        return self._leaver.ask(message.branch, sender.caller, (sender.address, n), now)
 
     def _retire_answer(self, sender: Sender, n: int, message: RetireAnswer, now: Now) -> Step:
         if message.refusal is not None and sender.caller in self.state.retired:
@@ -325,14 +327,11 @@ class Coordinator(Machine):
         return self._of_tokens(sender, n, *tokens.revoke(self.state, sender.caller, message, self.label_us(now)))
 
     def _of_tokens(self, sender: Sender, n: int, record: Record | None, answer: AnyMessage) -> Step:
-        behind = self._refuse_service()  # a token that was revoked may be good here
+        behind = self.closed  # a token that was revoked may be good here
         return _told(sender, n, behind) if behind else Step(record, (Effect(sender.address, n, answer),))
 
     def _get_tokens(self, sender: Sender, n: int, message: GetTokens, now: Now) -> Step:
         return self._of_tokens(sender, n, None, tokens.page(self.state, message))
-
-    def _get_acts(self, sender: Sender, n: int, message: GetActs, now: Now) -> Step:
-        return _told(sender, n, self.state.acts.latest(message))
 
     def keys_seen(self, good: Iterable[NotedKey]) -> Step:
         """Note what has changed in the list of keys."""
@@ -344,7 +343,9 @@ class Coordinator(Machine):
 
     def tick(self, now: Now) -> Step:
         """Send again, give up, tell late, end."""
-        effects = self._collector.due(now) + self._finisher.due(self.directory.up, now)
+        effects = self._collector.due(now)
+        if not self.directory.behind:
+            effects += self._finisher.due(self.directory.up, now)
         self._forwarder.forget(now)
         left = self._leaver.due(now)
         return Step(left.record or self._finisher.end(), [*effects, *left.effects])
@@ -368,7 +369,8 @@ class Coordinator(Machine):
         """How this coordinator does."""
         state = self.state
         in_flight = len(self._collector) + len(self._finisher)
-        alarms = (*self.alarms.values(), *alone(state.name, state.acks.get(state.name), self._wanted_acks))
+        behind = [self.directory.behind] if self.directory.behind else []
+        alarms = (*behind, *self.alarms.values(), *alone(state.name, state.acks.get(state.name), self._wanted_acks))
         return coordinator_status(state, about, COORDINATOR, state.name, alarms, in_flight)
 
 
@@ -389,8 +391,8 @@ _DECIDE: dict[type[AnyMessage], Callable[[Coordinator, Sender, int, Any, Now], S
     MakeToken: Coordinator._make_token,
     RevokeToken: Coordinator._revoke_token,
     GetTokens: Coordinator._get_tokens,
-    GetActs: Coordinator._get_acts,
-    GetDirectory: Coordinator._get_directory,
+    GetActs: lambda self, sender, n, message, now: _told(sender, n, self.state.acts.latest(message)),
+    GetDirectory: lambda self, sender, n, message, now: _told(sender, n, self.directory.answer(now)),
     RetireBranch: Coordinator._retire_branch,
     RetireAnswer: Coordinator._retire_answer,
     Outcome: Coordinator._forwarded,

@@ -51,6 +51,7 @@ class TakenOver(Struct, array_like=True, frozen=True):
 
     epoch: int  #: the former one's
     seq: int  #: its last row here
+    number: int  #: of its last commit here
     own_epoch: int  #: of the row after that
 
 
@@ -203,7 +204,7 @@ class CoordinatorState:
 
     def _promoted(self, record: Promoted) -> None:
         self.acks[self.name] = AckedBy("", b"", self.seq)  # who acknowledged is it: it stands alone until another is named
-        self.took_over = TakenOver(record.former_epoch, self.seq - 1, self.epoch)
+        self.took_over = TakenOver(record.former_epoch, self.seq - 1, self.number, self.epoch)
         self.acts.coordinator_promoted(record, self.seq, self.at_us)
 
     @property

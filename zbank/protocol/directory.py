@@ -11,7 +11,9 @@ from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.machine import Effect, Sender, Step
 from zbank.protocol.messages import (
+    OUT_OF_OFFICE,
     AckedBy,
+    AnyMessage,
     BranchInfo,
     Fault,
     Feed,
@@ -119,20 +121,16 @@ class Directory:
         refusal = self.refuse(message)
         if refusal is not None:  # two of one name, in one batch
             return Step(None, (Effect(sender.address, n, refusal),))
+        self.heed(message)
         state = self._state
         info = message.info
-        behind = self._why_behind(message)
-        if behind:  # it is not taken in: what it knows is not to be forgotten by an epoch of ours
-            self.behind = behind
-            return Step(None, (Effect(sender.address, n, Fault(code="out_of_office", detail=behind)),))
-        self._epochs[info.name] = info.epoch
-        self._wanted_acks[info.name] = message.acks
+        if self.behind:
+            return Step(None, (Effect(sender.address, n, Fault(code=OUT_OF_OFFICE, detail=self.behind)),))
         retired = state.retired.get(info.name)
         if retired is not None:  # it answers questions; if it is an old copy that knows nothing of its end, it hears of it
             registered = self._registered(state.branches)
             again = Retire(retired.by, state.epoch)
             return Step(None, (Effect(sender.address, n, registered), Effect(sender.address, 0, again)))
-        self.up.add(info.name)
         joined = BranchJoined(info.name, info.endpoint, info.currency, info.instance)
         if state.branches.get(info.name) == joined:
             return Step(None, (Effect(sender.address, n, self._registered(self._state.branches)),))
@@ -141,19 +139,37 @@ class Directory:
         effects = [Effect(name, 0, registered) for name in sorted(self.up) if name != sender.address]
         return Step(joined, [Effect(sender.address, n, registered), *effects])
 
+    def heed(self, message: Register) -> None:
+        """A branch is here. It may know more of this coordinator than that itself (P11)."""
+        info = message.info
+        self.behind = self._why_behind(message) or self.behind
+        self._epochs[info.name] = info.epoch
+        self._wanted_acks[info.name] = message.acks
+        if info.name not in self._state.retired:
+            self.up.add(info.name)
+
+    def turns_away(self, message: AnyMessage) -> bool:
+        """While the synchronous replica is away: actors that come are to look for another coordinator. What a branch tells
+        counts, and replicas of this coordinator are heard of: one may be named."""
+        if isinstance(message, Register):
+            self.heed(message)
+            return True
+        return isinstance(message, RegisterReplica) and message.info.of != self._state.name
+
     def _why_behind(self, message: Register) -> str:
         """What this branch knows that was forgotten here; "" = nothing."""
         state = self._state
         info, word = message.info, state.acks.get(message.info.name)
-        former, knows_epoch = state.took_over, message.coordinator_epoch
-        # Whose place it took has gone on without it: in a later office, or by another word on its replica.
+        epoch, number, former = message.coordinator_epoch, message.coordinator_number, state.took_over
+        # Whose place it took has gone on without it: in a later office, by another word on its replica, or by further commits.
         went_on = former is not None and (
-            former.epoch < knows_epoch < former.own_epoch
-            or (knows_epoch <= former.epoch and message.coordinator_word > former.seq)
+            former.epoch < epoch < former.own_epoch
+            or (epoch <= former.epoch and message.coordinator_word > former.seq)
+            or (epoch == former.epoch and number > former.number)
         )
         generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation
-        if message.coordinator_epoch > state.epoch or message.coordinator_number > state.number or went_on:
-            knows = f"epoch {message.coordinator_epoch} and commit {message.coordinator_number} of coordinator {state.name}"
+        if epoch > state.epoch or number > state.number or went_on:
+            knows = f"epoch {epoch} and commit {number} of coordinator {state.name}"
             ends = f"epoch {state.epoch} and commit {state.number}"
         elif generation > (0 if word is None else word.generation):
             knows = f"of a word on its synchronous replica, row {generation} of coordinator {state.name}"
@@ -161,8 +177,8 @@ class Directory:
         else:
             return ""
         return (
-            f"branch {info.name} knows {knows}, its own data ends at {ends}: "
-            "it was restored from an old copy, or promoted though another replica was named; bring the newest data back"
+            f"branch {info.name} knows {knows}, its own data ends at {ends}: it was restored from an old copy, or another one "
+            "took its place; or it was promoted though another replica was named. Bring the newest data back"
         )
 
     def without(self, name: str) -> list[Effect]:
@@ -207,6 +223,9 @@ class Directory:
         """What to record when an operator names a synchronous replica, or none any more."""
         if message.of != self._state.name and message.of not in self._state.branches:
             return Fault(code="branch_not_found", detail=f"there is no branch {message.of}; known are {self._known()}")
+        if message.of == self._state.name and self._may_be_replaced():
+            detail = f"no branch is connected to {message.of}: a replica may have taken its place. If not, start a branch first"
+            return Fault(code="branches_away", detail=detail)
         if message.of != self._state.name and message.of not in self.up:  # by a word that it never followed nobody has all
             detail = f"branch {message.of} is not connected, and has to follow: start it, or, if it is lost, promote a replica"
             return Fault(code="branch_unavailable", detail=detail)
@@ -221,6 +240,11 @@ class Directory:
             if unfit is not None:
                 return unfit
         return AcksNamed(message.of, message.replica, message.instance if message.replica else b"", caller)
+
+    def _may_be_replaced(self) -> bool:
+        """By its synchronous replica, for all that is known here: no branch that would know is there."""
+        word = self._state.acks.get(self._state.name)
+        return word is not None and word.replica != "" and not self.up and bool(self._state.branches)
 
     def _unfit(self, info: ReplicaInfo) -> Fault | None:
         """Why this replica could never take its branch's place; None when it might."""

@@ -23,6 +23,7 @@ from zbank.protocol.codec import chain_value, decode_record
 from zbank.protocol.fold import Row
 from zbank.protocol.machine import NOTHING, Effect, Machine, Sender, State, Step, Taken
 from zbank.protocol.messages import (
+    BRANCH,
     FEED,
     MAX_ROWS,
     NEVER_US,
@@ -53,7 +54,7 @@ SILENT_ALARM_US = 10_000_000
 
 
 class TakesOver(ZbankError):
-    """Not an error: this replica's process is to go on as the branch."""
+    """Not an error: this replica's process is to go on as whom it followed."""
 
     code = "takes_over"
 
@@ -104,11 +105,17 @@ class Follower(Machine):
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
         self._told_us = 0
+        self._of_us = 0  #: when the branch sent its last word, by its own clock
         self._begun_us = -1
         self._branch_seq: int = before._branch_seq if before else 0
         self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
         self._goal: tuple[int, int] | None = None  #: with this row, all that the branch had at this time is here
         self._coordinators: dict[str, None] = dict(before._coordinators) if before else {}
+
+    @property
+    def _whom(self) -> str:
+        """Whom it follows, in words."""
+        return f"branch {self._state.name}" if self.of_role == BRANCH else f"the {self.of_role}"
 
     @abstractmethod
     def _word(self) -> AckedBy | None:
@@ -172,7 +179,8 @@ class Follower(Machine):
     def _ask(self, now: Now) -> Step:
         """Ask the branch what follows the last row heard: it names that row's chain value. While the feed brings what
         follows, that value is enough: else the branch would send most rows twice."""
-        if self._asked_us >= 0 and now.mono_us - self._asked_us < ANSWER_LIMIT_US:
+        limit_us = ANSWER_LIMIT_US if self._branch_seq else ASK_EVERY_US  # the first questions may go before it can be reached
+        if self._asked_us >= 0 and now.mono_us - self._asked_us < limit_us:
             return NOTHING
         self._asked_us = now.mono_us
         self._due_us = now.mono_us + ASK_EVERY_US
@@ -189,11 +197,12 @@ class Follower(Machine):
 
     def _held(self, seq: int) -> Held | None:
         """The acknowledgement: rows up to this one are on the disk when this step's messages leave."""
-        return Held(self._instance, seq, self._chain) if self._is_synchronous and not self._heard else None
+        return Held(self._instance, seq, self._chain, self._of_us) if self._is_synchronous and not self._heard else None
 
     def _confirmed(self, message: Rows, now: Now) -> Step:
         """The branch's own word on a row: take all up to it, and what follows."""
         asked_us, self._asked_us = self._asked_us, -1
+        self._of_us = message.sent_us
         self._branch_seq = message.seq
         state = self._state
         count = message.after - state.seq  # rows heard that would be confirmed
@@ -205,7 +214,7 @@ class Follower(Machine):
         try:
             more = _chained(message.after, chain, message.rows)
         except CorruptStore as error:
-            self.alarms["diverged"] = f"branch {state.name} has rows that this version cannot read: {error}"
+            self.alarms["diverged"] = f"{self._whom} has rows that this version cannot read: {error}"
             return NOTHING
         for code in ("diverged", "ahead"):
             self.alarms.pop(code, None)
@@ -241,12 +250,12 @@ class Follower(Machine):
             self._heard, self._heard_bytes = [], 0
             return self._ask(now)
         self._goal = None
-        name, seq = self._state.name, self._state.seq
+        seq = self._state.seq
         if message.chain:
-            text = f"row {seq} of branch {name} is another one than here: it was restored, or another took its place"
+            text = f"row {seq} of {self._whom} is another one than here: it was restored, or another took its place"
             self.alarms["diverged"] = text
         else:
-            text = f"this replica is ahead of its branch: it has row {seq}, {name} ends at {message.seq}"
+            text = f"this replica is ahead of its {self.of_role}: it has row {seq}, {self._state.name} ends at {message.seq}"
             self.alarms["ahead"] = f"{text}: was it restored from an old copy?"
         return NOTHING
 
@@ -265,7 +274,7 @@ class Follower(Machine):
             self._begun_us = now.mono_us
         silent = min(self.lag_us(now), now.mono_us - self._begun_us) > SILENT_ALARM_US
         if silent:
-            self.alarms["silent"] = f"branch {self._state.name} is silent: what is shown here grows old"
+            self.alarms["silent"] = f"{self._whom} is silent: what is shown here grows old"
         else:
             self.alarms.pop("silent", None)
         return Step(None, effects)

@@ -81,7 +81,7 @@ class About(NamedTuple):
     uptime_us: int
     journal_bytes: int
     version: str
-    stopped: bool = False  #: it takes nothing on, for want of its synchronous replica
+    stopped: bool = False  #: it takes nothing on
 
 
 class State(Protocol):

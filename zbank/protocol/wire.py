@@ -36,6 +36,8 @@ ABORTED = "aborted"
 PENDING = "pending"
 UNKNOWN = "unknown"
 
+OUT_OF_OFFICE = "out_of_office"  # a fault: this coordinator must not serve now; there may be another one
+
 # Roles, as said in Hello and Welcome.
 CLIENT = "client"  # whoever is no actor; its key says what kind
 BRANCH = "branch"

@@ -169,7 +169,7 @@ def why_forbidden(key: Key, listener: str, message: AnyMessage) -> str:
         return f"{key.name} asks in its own name: only a {BRIDGE}'s key speaks for others"
     if isinstance(message, GetDecisions) and message.branch != key.name:
         return f"{key.name} asks for what concerns {message.branch}"
-    if isinstance(message, GetRows) and listener == COORDINATOR and not key.name.startswith(f"{COORDINATOR}-"):
+    if isinstance(message, GetRows) and listener == COORDINATOR and not key.follows_coordinator:
         return f"{key.name} follows a branch: what the coordinator decided is for replicas of it, {COORDINATOR}-…, alone"
     if isinstance(message, Transfer) and key.role == TELLER and any(leg.number == SUSPENSE for leg in message.legs):
         return f"what stands on {SUSPENSE} is settled by an {OPERATOR}'s key"

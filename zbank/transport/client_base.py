@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from zbank.errors import NoAnswer, ZbankError
+from zbank.errors import NoAnswer, RemoteFault, ZbankError
 from zbank.protocol.messages import (
     BRANCH,
     COORDINATOR,
@@ -151,11 +151,16 @@ class ClientBase:
         self._io.check_may_wait()
         contact = self._contact()
         waits: list[tuple[str, str, str, Callable[[], T]]] = []
-        endpoint = self._routes.coordinator_endpoint
-        if endpoint:
-            asked = self._ask_patiently(THE_COORDINATOR, message, accepts)
-            waits.append((COORDINATOR, "", endpoint, asked))
-        infos = self._known_branches()
+        led = None if self._routes.has_several else self._ask_coordinator(message, accepts)
+        infos: list[BranchInfo] = []
+        why: RemoteFault | None = None
+        try:
+            infos = self._known_branches()
+        except RemoteFault as error:  # it has stopped: how it does it still tells
+            why = error
+        led = led or self._ask_coordinator(message, accepts)  # of several, who has the directory leads
+        if led is not None:
+            waits.append((COORDINATOR, "", self._routes.coordinator_endpoint, led))
         if contact.role == BRANCH and all(info.name != contact.name for info in infos):
             infos.append(self._lone_info(contact))  # it was retired, or is refused
         for info in infos:
@@ -167,7 +172,14 @@ class ClientBase:
                 found.append(asked())
             except ZbankError as error:
                 found.append(ActorDown(role, name, where, str(error)))
+        if why is not None and all(isinstance(one, ActorDown) for one in found):
+            raise why
         return found
+
+    def _ask_coordinator(self, message: AnyMessage, accepts: type[T]) -> Callable[[], T] | None:
+        if not self._routes.coordinator_endpoint:
+            return None
+        return self._ask_patiently(THE_COORDINATOR, message, accepts)
 
     def _ask_patiently(
         self, target: str, message: AnyMessage, accepts: type[T], *, is_up: bool = True, most_s: float = SURVEY_S

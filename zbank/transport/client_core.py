@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from zbank.errors import ClientClosed, RemoteFault, Unreachable, ZbankError
 from zbank.protocol.messages import (
     CLIENT,
+    OUT_OF_OFFICE,
     PROTOCOL_VERSION,
-    REPLICA,
     AnyMessage,
     Beat,
     Directory,
@@ -23,10 +23,9 @@ from zbank.protocol.messages import (
     Standing,
     Welcome,
 )
-from zbank.transport.client_ledger import Ledger
+from zbank.transport.client_ledger import Ledger, fault_of
 from zbank.transport.client_peer import (
     BEAT_US,
-    ELSEWHERE_US,
     IDLE_US,
     MAX_DOUBLINGS,
     MAX_MOVES,
@@ -54,8 +53,7 @@ class ClientCore(Ledger):
         self._ready: dict[str, Peer] = {}  #: targets whose route is certain: the short cut of `submit`
         self._directory_n = 0  #: number of the GetDirectory that awaits its answer; 0 = none
         self._directory_us = -REFRESH_US  #: when it was queued
-        self._moved_us = now_us  #: when the contact was last looked for somewhere else
-        self._peer(self.routes.endpoint, now_us)
+        self._look_around(now_us)
 
     # --- what the shell calls -----------------------------------------------------------------------------------------
 
@@ -119,7 +117,7 @@ class ClientCore(Ledger):
                 self._place(request, now_us)
             elif not request.queued:
                 if not request.retry_us:
-                    oldest_us[peer.endpoint] = min(request.sent_us, oldest_us.get(peer.endpoint, now_us))
+                    oldest_us[peer.endpoint] = min(request.since_us, oldest_us.get(peer.endpoint, now_us))
                 again_us = request.retry_us or request.sent_us + (RESEND_US << min(request.sends - 1, MAX_DOUBLINGS))
                 if now_us >= again_us:
                     self._queue(request, peer)
@@ -129,8 +127,6 @@ class ClientCore(Ledger):
         for peer in list(self.peers.values()):
             oldest = oldest_us.get(peer.endpoint)
             self._watch(peer, oldest, waiting, now_us)
-            if peer.endpoint == self.routes.endpoint and (oldest is not None or waiting):
-                self._seek(peer, now_us)
             if oldest is not None and not peer.hello_n:
                 due_us = min(due_us, max(peer.heard_us, oldest, peer.beat_us) + BEAT_US)
         self.next_due_us = max(due_us, now_us + MIN_TICK_US)
@@ -163,7 +159,7 @@ class ClientCore(Ledger):
             request.peer = None
             request.queued = False
             if self.routes.contact is None:
-                self._peer(self.routes.endpoint, now_us)
+                self._look_around(now_us)
             elif self.routes.as_of_us < request.since_us:
                 self._ask_directory(now_us, request.since_us)
             else:  # the directory is right, and a replica that it calls the branch has to hear of that yet
@@ -256,12 +252,11 @@ class ClientCore(Ledger):
         peer.controls.append((self._n, Beat(answer=False)))
 
     def _has_no_directory(self, peer: Peer, fault: Fault, now_us: int) -> None:
-        """The coordinator gives no directory: what waits for it ends, unless there is another place to look."""
-        if self._is_turned_away(peer, fault, now_us):
-            return
-        self._directory_n = 0
+        """The coordinator gives no directory: what waits for it ends, unless somebody else may lead."""
         for request in [request for request in self.requests.values() if request.peer is None]:
-            self._end(request, RemoteFault(fault.code, fault.detail, fault.retry_after_ms))
+            if not self._is_turned_away(request, peer, fault, now_us):
+                self._directory_n = 0
+                self._end(request, fault_of(fault))
 
     def _on_control(self, peer: Peer, n: int, message: AnyMessage, now_us: int) -> None:
         """An answer to Hello, Beat or GetDirectory; or one that comes too late, or is to nothing, and is ignored."""
@@ -284,18 +279,24 @@ class ClientCore(Ledger):
                 self._has_no_directory(peer, message, now_us)
 
     def _welcomed(self, peer: Peer, welcome: Welcome, now_us: int) -> None:
-        if welcome.role == REPLICA and len(self.routes.places) > 1 and peer.endpoint == self.routes.endpoint:
-            peer.hello_n, peer.hello_us = -1, now_us  # one that may take the coordinator's place, and has not
-            return
+        routes = self.routes
+        known = peer.endpoint in routes.names
         peer.hello_n, peer.hello_us = 0, now_us
         peer.met = True
-        known = peer.endpoint in self.routes.names
-        if not self.routes.meet(peer.endpoint, welcome):
+        if routes.has_several and peer.endpoint in routes.places:
+            contact = routes.contact
+            if not routes.chooses(peer.endpoint, welcome):
+                if contact is not routes.contact:  # it leads no more
+                    self._reroute(now_us)
+                return
+            if routes.contact is None:
+                known, self._directory_n = False, 0
+        if not routes.meet(peer.endpoint, welcome):
             return
         if known:  # another actor than before answers here: what the directory says of it is old
             for request in self._owed_by(peer):
                 request.since_us = now_us
-        if self.routes.coordinator_endpoint == self.routes.endpoint:
+        if routes.coordinator_endpoint == routes.endpoint:
             self._ask_directory(now_us, now_us)
         self._reroute(now_us)
 
@@ -305,10 +306,16 @@ class ClientCore(Ledger):
         if fault.code in FAULT_RETRIES:
             peer.hello_n, peer.hello_us = -1, now_us  # `_watch` says Hello again
             return
-        lost = self._owed_by(peer) if self.routes.contact is not None else list(self.requests.values())
+        routes = self.routes
+        if routes.contact is None and routes.has_several and peer.endpoint in routes.places:
+            routes.refusals[peer.endpoint] = fault
+            if len(routes.refusals) < len(routes.places):  # another one may take us
+                peer.hello_n, peer.hello_us = -1, now_us
+                return
+        lost = self._owed_by(peer) if routes.contact is not None else list(self.requests.values())
         for request in lost:
             request.answered += 1 if request.sends else 0
-            self._end(request, RemoteFault(fault.code, fault.detail))
+            self._end(request, fault_of(fault))
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
@@ -333,8 +340,8 @@ class ClientCore(Ledger):
                 self._greet(peer, now_us)
             return
         request.answered += 1
-        error = request.stale() or RemoteFault(fault.code, fault.detail, fault.retry_after_ms)
-        if fault.code in FAULT_RETRIES or self._is_turned_away(peer, fault, now_us):
+        error = request.stale() or fault_of(fault)
+        if fault.code in FAULT_RETRIES or self._is_turned_away(request, peer, fault, now_us):
             request.fault = error
             request.retry_us = now_us + (fault.retry_after_ms * 1000 or RETRY_US)
             self.next_due_us = min(self.next_due_us, request.retry_us)
@@ -354,29 +361,29 @@ class ClientCore(Ledger):
                 self._greet(peer, now_us)
         elif oldest_us is not None and now_us - max(peer.heard_us, oldest_us, peer.beat_us) >= BEAT_US:
             self._beat(peer, now_us)
-        gone = peer.blocked and peer.outbox
+        gone = bool(peer.blocked and peer.outbox)
         silent = oldest_us is not None and now_us - max(peer.heard_us, oldest_us) >= REFRESH_US
         if (gone or silent) and peer.endpoint != self.routes.coordinator_endpoint:
             self._ask_directory(now_us, now_us - REFRESH_US)
+        elif gone or silent:
+            self._look_around(now_us)
 
-    def _is_turned_away(self, peer: Peer | None, fault: Fault, now_us: int) -> bool:
-        """The contact is a coordinator that has stopped: where it may be somewhere else, it is looked for there."""
+    def _is_turned_away(self, request: AnyRequest, peer: Peer | None, fault: Fault, now_us: int) -> bool:
+        """The contact is a coordinator that has stopped. Where it may be somewhere else, it is looked for there, and asked once
+        more: then it is final."""
         routes = self.routes
-        if fault.code != "out_of_office" or len(routes.places) == 1 or peer is None or peer.endpoint != routes.endpoint:
+        if fault.code != OUT_OF_OFFICE or not routes.has_several or peer is None or peer.endpoint != routes.endpoint:
             return False
-        if now_us - self._moved_us >= RESEND_US:
-            self._move_on(now_us)
-        return True
+        self._look_around(now_us)
+        again = isinstance(request.fault, RemoteFault) and request.fault.remote_code == fault.code
+        request.fault = fault_of(fault)
+        return not again
 
-    def _move_on(self, now_us: int) -> None:
-        self._moved_us = now_us
-        self._directory_n = 0
-        self.routes.move_on()
-        self._reroute(now_us)
-
-    def _seek(self, contact: Peer, now_us: int) -> None:
-        """The contact owes an answer. Where it is silent, and may be somewhere else, it is looked for there."""
-        heard_us = 0 if contact.hello_n else contact.heard_us
-        oldest_us = min(request.submitted_us for request in self.requests.values())
-        if len(self.routes.places) > 1 and now_us - max(heard_us, self._moved_us, oldest_us) >= ELSEWHERE_US:
-            self._move_on(now_us)
+    def _look_around(self, now_us: int) -> None:
+        """Ask who is at each place where the contact may be. A contact that leads is not asked; one that is a branch knows
+        where its coordinator is by now."""
+        for place in self.routes.places:
+            leads = place == self.routes.endpoint == self.routes.coordinator_endpoint
+            peer = self._peer(place, now_us)
+            if not leads and not peer.hello_n and not peer.blocked and now_us - peer.hello_us >= RESEND_US:
+                self._greet(peer, now_us)

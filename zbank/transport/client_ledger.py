@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from zbank.errors import ZbankError
+from zbank.errors import RemoteFault, ZbankError
+from zbank.protocol.messages import Fault
 from zbank.transport.client_peer import CONNECT_US, AnyRequest, Peer
 from zbank.transport.client_routes import Routes
+
+
+def fault_of(fault: Fault) -> RemoteFault:
+    """As a caller gets it."""
+    return RemoteFault(fault.code, fault.detail, fault.retry_after_ms)
 
 
 class Ledger:
@@ -40,7 +46,7 @@ class Ledger:
         if not request.sends:
             peer = self.peers.get(self._endpoint_of(request))
             if peer is None or not peer.met:
-                return min(deadline_us, request.submitted_us + CONNECT_US * len(self.routes.places))
+                return min(deadline_us, request.submitted_us + CONNECT_US)
         return deadline_us
 
     def _endpoint_of(self, request: AnyRequest) -> str:
@@ -51,7 +57,10 @@ class Ledger:
 
     def _expire(self, request: AnyRequest) -> None:
         endpoint = self._endpoint_of(request)
-        request.give_up(self.routes.known_as(endpoint), endpoint)
+        routes = self.routes
+        if routes.contact is None and routes.refusals and not request.sends:
+            request.fault = fault_of(next(iter(routes.refusals.values())))
+        request.give_up(routes.known_as(endpoint), routes.shown(endpoint))
 
     def _end(self, request: AnyRequest, error: ZbankError) -> None:
         """End a request that cannot go on; a write that a server may have got ends as `unknown`."""

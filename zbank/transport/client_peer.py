@@ -8,7 +8,6 @@ from zbank.protocol.messages import AnyMessage, Hello, Standing
 from zbank.transport.client_request import Request
 
 CONNECT_US = 3_000_000  #: an address that never answered is given up after this
-ELSEWHERE_US = 1_500_000  #: a contact that owes an answer and is silent for this long is looked for at its next place
 RESEND_US = 1_000_000  #: after this without an answer a request is sent again; then after twice that, and so on
 BEAT_US = 500_000  #: a peer that owes answers and is silent for this long is pinged, again and again
 MAX_DOUBLINGS = 3

@@ -15,20 +15,26 @@ from zbank.protocol.messages import (
     REPLICA,
     BranchInfo,
     Directory,
+    Fault,
     ReplicaInfo,
     RetiredInfo,
     Welcome,
 )
 from zbank.transport.client_request import REPLICA_OF, THE_CONTACT, THE_COORDINATOR
 
+A_COORDINATOR = "the coordinator"
+
 
 class Routes:
     """The contact's Welcome and the latest directory."""
 
     def __init__(self, places: Sequence[str]) -> None:
-        """`places`: where the contact may be, the first one first."""
+        """`places`: where the contact may be. Of several each is the coordinator's, or that of a replica which can take its
+        place."""
         self.places = tuple(places)
         self.endpoint = places[0]  #: the contact's
+        self.replicas_at: set[str] = set()  #: of the places: those where a replica answers, which does not lead
+        self.refusals: dict[str, Fault] = {}  #: by place of several: why there is no session with who is there
         self.contact: Welcome | None = None  #: None until it has answered
         self.directory: dict[str, BranchInfo] = {}
         self.replicas: tuple[ReplicaInfo, ...] = ()  #: as the directory names them
@@ -38,10 +44,26 @@ class Routes:
         self._at_replicas: set[str] = set()  #: endpoints where a replica did
         self.currencies: dict[str, str] = {}  #: by branch; replaced, never changed: other threads read it
 
-    def move_on(self) -> None:
-        """Nobody to work with is at the contact's place: it is looked for at the next one."""
-        self.endpoint = self.places[(self.places.index(self.endpoint) + 1) % len(self.places)]
-        self.contact = None
+    @property
+    def has_several(self) -> bool:
+        """The contact may be at more than one place."""
+        return len(self.places) > 1
+
+    def chooses(self, endpoint: str, welcome: Welcome) -> bool:
+        """Whether it is worked with who answers at one of several places: no replica, and of two coordinators the one with the
+        higher epoch. The other one's place was taken; it may still run, and not know."""
+        self.refusals.pop(endpoint, None)
+        if welcome.role == REPLICA:
+            self.replicas_at.add(endpoint)
+            if endpoint == self.endpoint:
+                self.contact = None
+            return False
+        self.replicas_at.discard(endpoint)
+        if endpoint != self.endpoint:
+            if self.contact is not None and welcome.epoch <= self.contact.epoch:
+                return False
+            self.endpoint, self.contact = endpoint, None
+        return True
 
     @property
     def coordinator_endpoint(self) -> str:
@@ -61,8 +83,9 @@ class Routes:
         A directory asked for before `since_us` may lack a branch or name an old endpoint; a newer one is believed.
         Raises Unreachable or RemoteFault when there is nowhere to go.
         """
-        if self.contact is None:
-            return None
+        if self.contact is None:  # what the last directory said of a branch holds
+            info = self.directory.get(target)
+            return info.endpoint if info is not None and self.names.get(info.endpoint, target) == target else None
         if target == THE_CONTACT or target == self.lone_branch:
             return self.endpoint
         coordinator = self.coordinator_endpoint
@@ -106,7 +129,7 @@ class Routes:
 
     def meet(self, endpoint: str, welcome: Welcome) -> bool:
         """Who answers at an endpoint. True when that is news that changes where requests go."""
-        name = "the coordinator" if welcome.role == COORDINATOR else welcome.name
+        name = A_COORDINATOR if welcome.role == COORDINATOR else welcome.name
         expected = {info.name for info in self.directory.values() if info.endpoint == endpoint}
         leads = endpoint in self._at_replicas and welcome.role != REPLICA
         changed = leads or self.names.get(endpoint, name) != name or bool(expected and name not in expected)
@@ -138,11 +161,13 @@ class Routes:
 
     def endpoints(self) -> set[str]:
         """All endpoints that requests may go to."""
-        found = {self.endpoint, self.coordinator_endpoint} | {info.endpoint for info in self.directory.values()}
+        found = {*self.places, self.coordinator_endpoint} | {info.endpoint for info in self.directory.values()}
         return (found | {info.endpoint for info in self.replicas}) - {""}
 
     def role_at(self, endpoint: str) -> tuple[str, str]:
         """Role and name of who should be at an endpoint, as far as that is known ("" = it is not)."""
+        if self.has_several and endpoint in self.places:  # a coordinator, or a replica of it: that changes
+            return "", ""
         if self.contact is not None and endpoint == self.coordinator_endpoint:
             return COORDINATOR, ""
         name = next((info.name for info in self.directory.values() if info.endpoint == endpoint), "")
@@ -152,11 +177,22 @@ class Routes:
     def known_as(self, endpoint: str) -> str:
         """What is, or should be, at an endpoint, in words: "branch Mumbai", "the coordinator"."""
         if endpoint == self.coordinator_endpoint:
-            return "the coordinator"
+            return A_COORDINATOR
         name = self.names.get(endpoint) or next((i.name for i in self.directory.values() if i.endpoint == endpoint), "")
+        if name == A_COORDINATOR or (self.has_several and endpoint in self.places):
+            return A_COORDINATOR
         if any(info.endpoint == endpoint for info in self.replicas):
             return "a replica"
         return f"branch {name}" if name else "a zbank coordinator or branch"
+
+    def shown(self, endpoint: str) -> str:
+        """An endpoint in words: with the others at which the same was looked for, and what was found there."""
+        if not self.has_several or endpoint not in self.places:
+            return endpoint
+        silent = [place for place in self.places if place not in self.replicas_at] or list(self.places)
+        found = [place for place in self.places if place in self.replicas_at and place not in silent]
+        note = f" (at {' and '.join(found)} is a replica of it, which was not promoted)" if found else ""
+        return " or ".join(silent) + note
 
     def _no_such_branch(self, target: str) -> ZbankError:
         retired = self.retired.get(target)

@@ -18,7 +18,7 @@ from zbank.protocol.codec import chain_value, decode_record, encode_record, reco
 from zbank.protocol.figures import Figures
 from zbank.protocol.fold import Row
 from zbank.protocol.following import Follower
-from zbank.protocol.machine import About, Effect, Machine, Sender, Step, Taken, Wanted
+from zbank.protocol.machine import NOTHING, About, Effect, Machine, Sender, Step, Taken, Wanted
 from zbank.protocol.messages import (
     BRANCH,
     COORDINATOR,
@@ -93,8 +93,9 @@ class Engine:
 
     @property
     def has_stopped(self) -> bool:
-        """It is a coordinator that takes nothing on, for want of its synchronous replica: branches may look for another."""
-        return self._followers.stopped and self.machine.role == COORDINATOR
+        """It is a coordinator that serves nothing, for want of its synchronous replica or of its newest data: actors may look
+        for another."""
+        return self.machine.role == COORDINATOR and (self._followers.stopped or self.machine.closed is not None)
 
     def _take_office(self) -> None:
         """A new epoch, forced before anything is served (P11, R5). A replica has no office: its epochs are its branch's."""
@@ -147,7 +148,8 @@ class Engine:
                 self._journal(step.record, at_us)
             elif step.taken:
                 self._take_over(step.taken)
-            effects.extend(step.effects)
+            is_refused = self._followers.stopped and step.record is None and isinstance(message, WHILE_STOPPED)
+            (at_once if is_refused else effects).extend(step.effects)
         try:
             self._force()
         except StorageFull:
@@ -171,7 +173,8 @@ class Engine:
             self._room_checked_us = now.mono_us
             self._check_room()
         self._stopped = self._followers.see(self.machine, now.mono_us)
-        return self._do(self.machine.tick(now), now)
+        waits = self.machine.role == COORDINATOR and self._followers.stopped  # what would be sent again could not leave
+        return self._do(NOTHING if waits else self.machine.tick(now), now)
 
     def keys_seen(self, good: Iterable[NotedKey], now: Now) -> list[Effect]:
         """These keys may connect now; who keeps the acts of those in charge records what has changed."""
@@ -344,7 +347,7 @@ class Engine:
             uptime_us=now.mono_us - self._started_us,
             journal_bytes=store.journal_bytes,
             version=__version__,
-            stopped=self._followers.stopped,
+            stopped=self._followers.stopped or self.has_stopped,
         )
 
     def _log_requests(self, batch: Sequence[Incoming]) -> None:

@@ -13,7 +13,7 @@ import zmq
 from zbank.clock import Clock
 from zbank.errors import BadFrame
 from zbank.protocol.codec import decode_batch
-from zbank.protocol.messages import BRANCH, AnyMessage, Beat, Fault, Hello, Register
+from zbank.protocol.messages import BRANCH, CLIENT, AnyMessage, Beat, Fault, Hello, Register
 from zbank.transport.access import why_forbidden
 from zbank.transport.door import Connection, Door
 from zbank.transport.engine import OVERLOADED
@@ -50,7 +50,7 @@ class Inbox:
         self._name = name
         self._clock = clock
         self._door = door
-        self.is_stopped = False  #: branches are to look for another coordinator: their heartbeats have no answer
+        self.is_stopped = False  #: actors are to look for another coordinator: their heartbeats have no answer
         self.queue = FairQueue()
         self.answers: list[tuple[bytes, int, AnyMessage]] = []  #: that need no turn
         self._wasted: dict[Hashable, tuple[float, int]] = {}  #: by owner: microseconds, and as of when
@@ -126,7 +126,7 @@ class Inbox:
                 answers.append((route, n, self._peers.refusal(session, message)))
                 is_good = session is None and is_good
             elif type(message) is Beat:
-                if not message.answer and not (self.is_stopped and session.role == BRANCH):
+                if not message.answer and (session.role == CLIENT or not self.is_stopped):
                     answers.append((route, n, Beat(True)))
             elif session.checked is not None and (why := why_forbidden(session.checked, self._name, message)):
                 answers.append((route, n, Fault(code="forbidden", detail=why)))

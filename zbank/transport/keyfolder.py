@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zbank.clock import Clock
 from zbank.errors import InvalidConfig
-from zbank.protocol.messages import COORDINATOR, OPERATOR
+from zbank.protocol.messages import BRANCH, COORDINATOR, OPERATOR
 from zbank.protocol.records import NotedKey
 from zbank.transport.keys import (
     KEYS_VARIABLE,
@@ -67,7 +67,9 @@ class Keys:
         wall_us = self._clock.now().wall_us
         if role:
             return [self.keyring.servers(role, name, wall_us)]
-        return [self.keyring.servers(kind, "", wall_us) for kind in (COORDINATOR, "branch")]
+        # Where a coordinator is, a replica of it may be, which can take its place.
+        at_its_place = self.keyring.servers(COORDINATOR, "", wall_us) + self.keyring.standbys(wall_us)
+        return [at_its_place, self.keyring.servers(BRANCH, "", wall_us)]
 
     def noted(self) -> list[NotedKey]:
         """The keys that are good now, for the journal."""

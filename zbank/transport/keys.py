@@ -56,6 +56,11 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ends = [int(end.timestamp() * 1_000_000) for end in (self.until, self.revoked) if end is not None]
         return min(ends, default=FOREVER_US)
 
+    @property
+    def follows_coordinator(self) -> bool:
+        """It is that of a replica of the coordinator, which its name says."""
+        return self.role == REPLICA and self.name.startswith(f"{COORDINATOR}-")
+
 
 class _List(Struct, frozen=True, forbid_unknown_fields=True):
     cluster: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -100,6 +105,10 @@ class Keyring:
             for key in reversed(self.keys)
             if key.role == role and name in ("", key.name) and wall_us < key.ends_us
         ]
+
+    def standbys(self, wall_us: int) -> list[str]:
+        """Public keys of the coordinator's replicas: the newest first."""
+        return [key.public for key in reversed(self.keys) if key.follows_coordinator and wall_us < key.ends_us]
 
 
 def check_name(name: str) -> str:

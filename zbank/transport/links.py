@@ -19,6 +19,7 @@ from zbank.protocol.machine import Sender
 from zbank.protocol.messages import (
     BRANCH,
     COORDINATOR,
+    OUT_OF_OFFICE,
     PROTOCOL_VERSION,
     REPLICA,
     AnyMessage,
@@ -78,6 +79,8 @@ class Link:
         self._tried_us: int | None = None  #: since when it is tried where it is tried now
         self._sent_us = 0
         self._beat_us = 0
+        self._refusal = ""  #: what a coordinator that serves nothing said, since all places were tried
+        self._replica_at = ""  #: where a replica was found in its place
         self.complaint = ""  #: why the link does not come up, as last said in the log; "" = nothing is wrong
         self.socket = dialer.dealer(endpoint, role, name)
 
@@ -126,7 +129,7 @@ class Link:
             if self.state != UP:  # else it is news of the directory
                 log.info("registered with the %s at %s", self.role, self.endpoint)
             self.state = UP
-            self.complaint = ""
+            self.complaint = self._refusal = self._replica_at = ""
             return False
         if isinstance(message, Fault):
             self._fault(message, now_us)
@@ -135,7 +138,10 @@ class Link:
 
     def _welcome(self, message: Welcome, now_us: int) -> None:
         if message.role == REPLICA and self._announced is not None:  # it may lead one day
-            log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
+            if self._replica_at != self.endpoint:
+                log.info("%s at %s is a replica: it has not taken the place of the %s", message.name, self.endpoint, self.role)
+            self._replica_at = self.endpoint
+            self._tried_us = min(self._tried_us or now_us, now_us - SILENT_AFTER_US + GREET_EVERY_US)  # no longer than a moment
             return
         if message.role != self.role:
             self._complain(f"a {message.role} answers at {self.endpoint}, not a {self.role}: check the address")
@@ -161,7 +167,11 @@ class Link:
                 self.state = GREETING
                 self._put([(0, self._hello)], now_us)
             return
-        self._complain(f"{self.endpoint}: {message.code}: {message.detail}")
+        text = f"{self.endpoint}: {message.code}: {message.detail}"
+        if message.code == OUT_OF_OFFICE:  # often for a moment only
+            self._refusal = text
+        else:
+            self._complain(text)
 
     def _complain(self, text: str) -> None:
         text = text[:MAX_DETAIL_CHARS]  # it becomes an alarm, which has to fit the status
@@ -185,13 +195,16 @@ class Link:
             was_up = self.state == UP
             place = next_place(self._told_endpoint, announced, self.endpoint)
             if not was_up and place == self._told_endpoint:  # all have been tried
-                self._complain(self._no_answer(announced))
+                self._complain(self._refusal or self._no_answer(announced))
+                self._refusal = ""
             self.endpoint = place
             self._renew_socket()
             self.state = GREETING
             self._heard_us = self._tried_us = now_us
             self._sent_us = 0
             return was_up
+        if useless and self._refusal:
+            self._complain(self._refusal)
         if self.state != UP:
             if now_us - self._sent_us >= GREET_EVERY_US:
                 self._put([(0, self._hello)], now_us)
@@ -201,7 +214,10 @@ class Link:
         return False
 
     def _no_answer(self, announced: Sequence[str]) -> str:
-        places = " or ".join(dict.fromkeys([self._told_endpoint, *announced]))
+        tried = dict.fromkeys([self._told_endpoint, *announced])
+        places = " or ".join([place for place in tried if place != self._replica_at] or tried)
+        if self._replica_at in tried and places != self._replica_at:
+            places += f" (at {self._replica_at} is a replica of it, which was not promoted)"
         hint = "check the address, the port and the firewall"
         if self._announced is not None and not announced:
             hint += f"; no other {self.role} of this cluster announces itself on the local network"

@@ -25,7 +25,7 @@ from zbank.transport.feed import FeedEnd
 from zbank.transport.inbox import Inbox
 from zbank.transport.keyfolder import Keys
 from zbank.transport.links import Link
-from zbank.transport.peers import Peers, Session
+from zbank.transport.peers import SILENT_AFTER_US, Peers, Session
 from zbank.transport.sockets import listen_anew
 
 TICK_MS = 100
@@ -86,6 +86,7 @@ class ActorLoop:
         self._told: frozenset[str] = frozenset()  #: alarms that stand in the log
         self._stopping = False
         self._next_tick_us = 0
+        self._stepped_us = clock.now().mono_us
         self._dropped_answers = 0  #: not told in the log yet
         self._dropped_told_us = 0
 
@@ -115,6 +116,10 @@ class ActorLoop:
         """Take in all that has arrived, answer it, and see to what is due. Does not wait; raises as `run` does."""
         while not self._stopping:
             now = self._clock.now()
+            if now.mono_us - self._stepped_us > SILENT_AFTER_US:  # all have given up meanwhile, whatever still waits from them
+                for route in self._peers.bound():
+                    self._lost(route)
+            self._stepped_us = now.mono_us
             self._drain(now.mono_us)
             self._inbox.is_stopped = self._engine.has_stopped
             if self._refusals:
@@ -285,7 +290,8 @@ class ActorLoop:
             self._inbox.queue.forget(session.owner, route)
         name = self._peers.drop(route)
         if name is not None:
-            log.warning("%s is gone", name)
+            if not self._engine.has_stopped:  # else they come and go, and look for another one
+                log.warning("%s is gone", name)
             self._engine.machine.peer_down(name)
 
     # --- time ------------------------------------------------------------------------------------------------------

@@ -173,6 +173,10 @@ class Peers:
         del self._routes[session.name]
         return session.name
 
+    def bound(self) -> list[bytes]:
+        """All connections that stand for actors."""
+        return list(self._routes.values())
+
     def silent(self, now_us: int) -> list[bytes]:
         """Connections that stand for actors and were not heard of for too long."""
         return [

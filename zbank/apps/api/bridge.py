@@ -21,7 +21,7 @@ from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem
 from zbank.apps.api.tokens import TokenList
 from zbank.errors import ZbankError
 from zbank.ids import SECRET_PREFIX
-from zbank.protocol.messages import COORDINATOR
+from zbank.protocol.messages import COORDINATOR, StatusInfo
 from zbank.transport.views import ActorDown
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Bridge:
         return principal
 
     def readiness(self) -> dict[str, str]:
-        """By actor, why it cannot be used; empty when all answer. Whoever asks while somebody else does gets what was told
+        """By actor, why it cannot be used; empty when all serve. Whoever asks while somebody else does gets what was told
         last: that a branch is silent takes seconds to find out, and anybody may ask this.
         """
         if self._asking.acquire(blocking=self._readiness is None):
@@ -163,6 +163,7 @@ class Bridge:
         except ZbankError as error:
             return {COORDINATOR: error.detail}
         down = {actor.name or actor.role: actor.reason for actor in actors if isinstance(actor, ActorDown)}
+        down |= {actor.name: "; ".join(actor.alarms) for actor in actors if isinstance(actor, StatusInfo) and actor.stopped}
         if not self.tokens.is_known:
             down["tokens"] = "the coordinator has not told them yet"
         return down

@@ -9,7 +9,8 @@ import click
 
 from zbank.apps.cli.output import emit_json
 from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, EXIT_UNKNOWN, Bank, bank_options, complain, json_option, named
-from zbank.errors import ZbankError
+from zbank.config import COORDINATOR_NAME
+from zbank.errors import RemoteFault, ZbankError
 
 if TYPE_CHECKING:
     from zbank import Client
@@ -39,7 +40,7 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
       zbank acks Mumbai none
     """
     with bank.connect() as client:
-        replicas = [info for info in client.replicas() if info.of == of]
+        replicas = _replicas_of(client, of, replica)
         now = _status_of(client, of)
         chosen = None
         if replica != NONE:
@@ -65,6 +66,19 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
     return EXIT_DONE
 
 
+def _replicas_of(client: Client, of: str, replica: str) -> list[ReplicaInfo]:
+    """All replicas of it. A coordinator that has stopped lists none, and can still be told to do without."""
+    try:
+        return [info for info in client.replicas() if info.of == of]
+    except RemoteFault as error:
+        if of != COORDINATOR_NAME:
+            raise
+        if replica == NONE:
+            return []
+        hint = f"`zbank acks {of} none` lets it go on alone, and then you can name {replica}"
+        raise RemoteFault(error.remote_code, f"{error.detail}. If that one is lost for good: {hint}") from error
+
+
 def _is_level(chosen: ReplicaInfo) -> bool:
     """Else the branch would wait for all that this replica has to fetch first."""
     from zbank.transport.views import lag_seconds
@@ -79,7 +93,9 @@ def _what_it_means(of: str, word: AckedBy, before: str) -> list[str]:
         said = [f"{of} answers nothing before {word.replica} has it on its disk, and stops while {word.replica} is away."]
     else:
         said = [f"{of} stands on its own disk alone: what it answers from now on may be lost with it."]
-    if before not in ("", word.replica):
+    if of == COORDINATOR_NAME and before not in ("", word.replica):
+        said.append(f"{before} may lack decisions from now on, and not know it: never promote it, and remove its data.")
+    elif before not in ("", word.replica):
         said.append(f"{before} is an ordinary replica now: it follows, and nobody waits for it.")
     return said
 

@@ -85,21 +85,25 @@ def init(folder: Path, config: str | None, cluster: str | None, branches: tuple[
       zbank keys init --cluster demo --branch Mumbai --branch Delhi
     """
     from zbank.apps.keymaking import make_all
+    from zbank.config import COORDINATOR_NAME
     from zbank.transport.keys import LIST_NAME, SECRET_SUFFIX
 
-    replicas: tuple[str, ...] = ()
+    replicas: dict[str, str] = {}
     if config is not None:
         from zbank.config import load_config
 
         if cluster or branches:
             raise click.UsageError("--cluster and --branch stand in the file: give --config alone, or them alone")
         found = load_config(config)
-        cluster, branches, replicas = found.name, tuple(found.branches), tuple(found.named_replicas)
+        cluster, branches, replicas = found.name, tuple(found.branches), found.named_replicas
     elif not branches:
         raise click.UsageError("say for whom: --config FILE, or --branch NAME for each branch")
     keyring = make_all(folder, cluster or DEFAULT_CLUSTER, branches, replicas)
     click.echo(f"made {len(keyring.keys)} keys in {folder}:")
-    show_facts([(f"  {key.name}{SECRET_SUFFIX}", f"secret; only for the machine of {_who(key)}") for key in keyring.keys])
+    machine = {key.name: f"the machine of {_who(key)}" for key in keyring.keys}
+    for name in [name for name, of in replicas.items() if of == COORDINATOR_NAME]:
+        machine[COORDINATOR_NAME] = f"the machines of {COORDINATOR_NAME} and of {name}, which can take its place"
+    show_facts([(f"  {name}{SECRET_SUFFIX}", f"secret; only for {where}") for name, where in machine.items()])
     show_facts([(f"  {LIST_NAME}", "not secret; for every machine")])
     if config is not None and folder == Path(config).absolute().parent / DEFAULT_FOLDER:
         click.echo("Everything that is started with this config file uses them from now on.")

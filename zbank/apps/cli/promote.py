@@ -36,7 +36,7 @@ LOOK_EVERY_S = 0.2
 @click.command()
 @click.argument("branch")
 @click.option("--replica", "name", metavar="NAME", help="Which of its replicas; `zbank status` lists them.")
-@click.option("--at", metavar="ADDRESS", help="For the coordinator: where its replica is.  [the config's standby]")
+@click.option("--at", metavar="ADDRESS", help="For the coordinator: where its replica is.  [where one answers]")
 @click.option("--confirm", metavar="WORDS", help="The words that are asked for, where nobody can type them.")
 @bank_options
 @json_option
@@ -54,10 +54,10 @@ def promote(bank: Bank, branch: str, name: str | None, at: str | None, confirm: 
 
     words = f"promote {branch}"
     if branch == COORDINATOR_NAME:
-        place = checked_endpoint(at, "--at", STANDBY_PORT) if at else bank.endpoint.partition(",")[2]
-        if not place:
+        places = [checked_endpoint(at, "--at", STANDBY_PORT)] if at else bank.endpoint.split(",")
+        if not at and len(places) == 1:
             raise click.UsageError("say where the coordinator's replica is: --at ADDRESS, or --config FILE with a standby")
-        return promote_coordinator(bank, branch, place, lambda words: _is_confirmed(words, confirm), as_json=as_json)
+        return promote_coordinator(bank, branch, places, lambda words: _is_confirmed(words, confirm), as_json=as_json)
     if name is None:
         raise click.UsageError("which of its replicas? --replica NAME; `zbank status` lists them")
     with bank.connect() as client:
@@ -105,7 +105,7 @@ def _nothing_lost(chosen: ReplicaInfo) -> list[str]:
         f"{chosen.name} is the synchronous replica of {chosen.of}: nothing that was acknowledged is lost. What was asked and",
         "not answered is done or not: the same id may be sent again.",
         f"The old process of {chosen.of}, wherever it may still run, can acknowledge nothing without this replica. To whoever",
-        "is connected to it, it may show balances for up to 3 s (one that slept: after it wakes), then it refuses everything.",
+        "is connected to it, it may show balances for up to 3 s, then it refuses everything.",
         f"From then on {chosen.of} stands on one disk alone, until another replica is named: `zbank acks {chosen.of} REPLICA`.",
     ]
 

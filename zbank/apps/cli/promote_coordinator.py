@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,21 @@ LEADS_S = 15.0  #: so long it may take
 LOOK_EVERY_S = 0.2
 
 
-def promote_coordinator(bank: Bank, of: str, place: str, is_confirmed: Callable[[str], bool], *, as_json: bool) -> int:
-    """Ask the replica at `place`; `is_confirmed` asks for the words. Gives the exit code."""
-    from zbank.protocol.messages import COORDINATOR, REPLICA
-
+def promote_coordinator(
+    bank: Bank, of: str, places: Sequence[str], is_confirmed: Callable[[str], bool], *, as_json: bool
+) -> int:
+    """Ask the replica at one of `places`; `is_confirmed` asks for the words. Gives the exit code."""
+    place, status, others = _find(bank, places)
+    if status is None:
+        return complain(f"refused: there is nothing to promote: {'; '.join(others)}", EXIT_REFUSED)
+    if not as_json:
+        for line in _what_it_means(status, of, place):
+            click.echo(printable(line))
+    words = f"promote {of}"
+    if not is_confirmed(words):
+        return complain(f"refused: nothing was done: the words are {words!r}", EXIT_REFUSED)
     at = replace(bank, endpoint=place)
     with at.connect() as client:
-        status = client.contact_status()
-        if status.role == COORDINATOR:
-            return complain(f"refused: at {place} the coordinator answers: there is nothing to promote", EXIT_REFUSED)
-        if status.role != REPLICA or status.accounts >= 0:
-            return complain(f"refused: {status.name} at {place} is no replica of the coordinator", EXIT_REFUSED)
-        if not as_json:
-            for line in _what_it_means(status, of, place):
-                click.echo(printable(line))
-        words = f"promote {of}"
-        if not is_confirmed(words):
-            return complain(f"refused: nothing was done: the words are {words!r}", EXIT_REFUSED)
         promoted = named(client).promote_contact(of, status.instance)
     leads = _wait_until_it_leads(at)
     if as_json:
@@ -47,6 +45,28 @@ def promote_coordinator(bank: Bank, of: str, place: str, is_confirmed: Callable[
     if not leads:
         return complain(f"unknown: {promoted.name} takes over, but does not lead yet: look at its log", EXIT_UNKNOWN)
     return EXIT_DONE
+
+
+def _find(bank: Bank, places: Sequence[str]) -> tuple[str, StatusInfo | None, list[str]]:
+    """Where a replica of the coordinator answers, and how it does; else what is at each of the places. Raises what the
+    connection raises, where there is one place."""
+    from zbank.protocol.messages import COORDINATOR, REPLICA
+
+    others: list[str] = []
+    for place in reversed(places):  # the coordinator's own comes first, and is most often silent
+        try:
+            with replace(bank, endpoint=place).connect() as client:
+                status = client.contact_status()
+        except ZbankError as error:
+            if len(places) == 1:
+                raise
+            others.append(str(error))
+            continue
+        if status.role == REPLICA and status.accounts < 0:
+            return place, status, []
+        what = "the coordinator" if status.role == COORDINATOR else f"{status.name}, no replica of the coordinator"
+        others.append(f"at {place} answers {what}")
+    return "", None, others
 
 
 def _what_it_means(status: StatusInfo, of: str, place: str) -> list[str]:

@@ -285,13 +285,16 @@ def _standby(
         raise click.UsageError("give --port: others must find it there when it has taken the coordinator's place")
     else:
         bind, endpoint = _addresses(flags, STANDBY_PORT, towards=coordinator)
+    elsewhere = _standby_place(flags) if cluster is None else cluster.coordinator.standby
+    places = [place for place in (coordinator, elsewhere) if place not in ("", endpoint)] or [coordinator]
     return ReplicaSettings(
         name=name,
         of=COORDINATOR_NAME,
         cluster=str(flags["cluster"] or DEFAULT_CLUSTER) if cluster is None else cluster.name,
         endpoint=endpoint,
         bind=bind,
-        coordinators=(coordinator,),
+        coordinators=(places[0],),
+        standby="".join(places[1:]),
         currency="",
         data=Path(data) if data else Path("data") / name if cluster is None else cluster.data,
         branches={} if cluster is None else {branch: info.endpoint for branch, info in cluster.branches.items()},

@@ -22,7 +22,7 @@ def healthz(ask: Ask) -> Reply:
     act=None,
     answers=[
         Answer(200, "The coordinator and all branches answer.", HealthShown),
-        Answer(503, "Somebody does not: `down` says who and why.", HealthShown),
+        Answer(503, "Somebody does not, or has stopped: `down` says who and why.", HealthShown),
     ],
 )
 def readyz(ask: Ask) -> Reply:
