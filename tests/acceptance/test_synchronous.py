@@ -168,8 +168,7 @@ def test_an_old_branch_that_wakes_tells_nobody_anything(bank: Cluster) -> None:
         wait_goes_on(load)
         bank.send_signal("coordinator", signal.SIGSTOP)
         bank.send_signal("Mumbai", signal.SIGCONT)
-        # It refuses what came while it slept. Then it may find what its replica said before that one led: it takes payments on
-        # for 3 s, and tells nobody of them.
+        # It refuses what came while it slept, and what comes: what its replica said before that one led is old.
         wait_until(lambda: refused() >= 12, what="the old branch refuses all")
         bank.send_signal("coordinator", signal.SIGCONT)
         wait_until(lambda: refused() > 0 and replica_of(client, FORMER) is not None, what="the old branch follows the new one")

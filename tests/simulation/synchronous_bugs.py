@@ -12,7 +12,7 @@ from tests.simulation import synchronous_fate, synchronous_judge
 from tests.simulation.planted import Bug, bug, dispatch, replace
 from zbank.clock import Now
 from zbank.errors import StorageFull
-from zbank.protocol import branch_state, coordinator_state
+from zbank.protocol import branch_state, coordinator_state, participant
 from zbank.protocol.branch_meta import BranchMeta
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator_state import CoordinatorMeta, CoordinatorState
@@ -248,11 +248,17 @@ def _word_by_hearsay(stack: ExitStack) -> None:
 
 @bug("a branch follows an older word", "R3", BUGS)
 def _older_word(stack: ExitStack) -> None:
+    def registered(self: Participant, sender: Sender, n: int, message: Registered, now: Now) -> Step:
+        self._told_acks = None  # whatever comes now is the latest
+        step: Step = old_registered(self, sender, n, message, now)
+        return step
+
     def tick(self: Participant, now: Now) -> Step:
         step: Step = old(self, now)
         told = self._told_acks
         return Step(AcksBy(told), step.effects) if told is not None and told != self.state.acks else step
 
+    old_registered = dispatch(stack, participant._DECIDE, Registered, registered)
     old = replace(stack, Participant, "tick", tick)
 
 

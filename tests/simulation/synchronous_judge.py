@@ -156,9 +156,9 @@ class Judge:
         its = acks is not None and (acks.replica, acks.instance) == (caller, held.instance)
         if its and process.disk.has(held.seq, held.chain):
             since = self._since[process.key]
-            since.heard_us = self._town.clock.now().mono_us
+            since.heard_us = max(since.heard_us, held.of_us)  # as of what it answers: it may have lain about for long
             if held.seq == process.disk.seq:
-                since.level_us = since.heard_us
+                since.level_us = max(since.level_us, held.of_us)
 
     # --- at every step -------------------------------------------------------------------------------------------------
 

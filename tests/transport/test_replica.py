@@ -17,7 +17,14 @@ from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, id_of, prepar
 from zbank.errors import StorageFull
 from zbank.protocol.codec import encode_record
 from zbank.protocol.fold import Row
-from zbank.protocol.following import ASK_EVERY_US, CONFIRM_EVERY_US, MAX_HEARD_BYTES, SILENT_ALARM_US, Follower
+from zbank.protocol.following import (
+    ANSWER_LIMIT_US,
+    ASK_EVERY_US,
+    CONFIRM_EVERY_US,
+    MAX_HEARD_BYTES,
+    SILENT_ALARM_US,
+    Follower,
+)
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     BRANCH,
@@ -126,6 +133,21 @@ class Pair:
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with closing(Pair(tmp_path)) as both:
         yield both
+
+
+def test_first_questions_that_are_lost_are_asked_again_soon_and_later_ones_in_time(pair: Pair) -> None:
+    """They go before the branch can be reached."""
+
+    def asks(after_us: int) -> bool:
+        return any(isinstance(effect.message, GetRows) for effect in pair.replica.tick(after_us))
+
+    assert asks(ASK_EVERY_US)
+    assert asks(ASK_EVERY_US)
+    pair.tick()
+    assert pair.is_equal()
+    assert asks(ASK_EVERY_US)
+    assert not asks(ASK_EVERY_US)
+    assert asks(ANSWER_LIMIT_US)
 
 
 FATES = st.lists(st.sampled_from(["work", "bring", "lose", "late", "twice", "forge", "tick", "restart", "full"]), max_size=60)

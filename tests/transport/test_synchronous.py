@@ -190,6 +190,22 @@ def test_an_acknowledgement_of_anything_else_lets_nothing_out(pair: Pair, held: 
     assert pair.left == []
 
 
+def test_an_acknowledgement_that_lay_about_lets_out_what_it_says_and_does_not_end_the_silence(pair: Pair) -> None:
+    """The branch slept, and finds words of its replica that are old by now: another may have taken its place meanwhile."""
+    assert pair.pay() == []
+    (rows,), pair.on_the_way = pair.on_the_way, []
+    (asked,) = [one.message for one in pair.replica.turn((FROM_BRANCH, 0, rows.message)) if isinstance(one.message, GetRows)]
+    pair.branch.clock.advance(SILENT_US + 1)
+    (paid,) = pair.send(asked, THE_ONE)
+    assert isinstance(paid.message, Outcome)
+    (read,) = pair.send(GetAccount("1"))
+    assert isinstance(read.message, Fault)
+    for _ in range(2):
+        assert pair.tick(SECOND_US) == []  # it answers what was just sent
+    (read,) = pair.send(GetAccount("1"))
+    assert not isinstance(read.message, Fault)
+
+
 def test_another_replica_cannot_acknowledge_and_gets_only_what_is_acknowledged(pair: Pair) -> None:
     assert pair.pay() == []
     pair.on_the_way.clear()
@@ -315,6 +331,14 @@ def test_none_any_more_by_the_operator_lets_all_out(pair: Pair) -> None:
     (effect,) = pair.sort(pair.branch.tick(0))
     assert isinstance(effect.message, Outcome)
     (effect,) = pair.pay()
+    assert isinstance(effect.message, Outcome)
+
+
+def test_an_older_word_that_comes_after_a_newer_one_does_not_hide_it(pair: Pair) -> None:
+    assert pair.pay() == []
+    pair.on_the_way.clear()
+    assert pair.sort(pair.branch.turn((BOSS, 0, told(AckedBy("", b"", 9))), (BOSS, 0, told(WORD)))) == []
+    (effect,) = pair.sort(pair.branch.tick(0))
     assert isinstance(effect.message, Outcome)
 
 

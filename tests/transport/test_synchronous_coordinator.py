@@ -59,7 +59,8 @@ def coordinator(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Iter
 
 def having_all(desk: Desk) -> GetRows:
     """What the replica says when it has all rows."""
-    return GetRows(desk.store.seq, 10, Held(INSTANCE, desk.store.seq, desk.store.chain))
+    held = Held(INSTANCE, desk.store.seq, desk.store.chain, desk.clock.now().mono_us)
+    return GetRows(desk.store.seq, 10, held)
 
 
 def acknowledge(desk: Desk) -> None:

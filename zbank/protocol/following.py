@@ -105,6 +105,7 @@ class Follower(Machine):
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
         self._told_us = 0
+        self._of_us = 0  #: when the branch sent its last word, by its own clock
         self._begun_us = -1
         self._branch_seq: int = before._branch_seq if before else 0
         self._level_us: int = before._level_us if before else -1  #: all that the branch had then is here; -1 = never yet
@@ -178,7 +179,8 @@ class Follower(Machine):
     def _ask(self, now: Now) -> Step:
         """Ask the branch what follows the last row heard: it names that row's chain value. While the feed brings what
         follows, that value is enough: else the branch would send most rows twice."""
-        if self._asked_us >= 0 and now.mono_us - self._asked_us < ANSWER_LIMIT_US:
+        limit_us = ANSWER_LIMIT_US if self._branch_seq else ASK_EVERY_US  # the first questions may go before it can be reached
+        if self._asked_us >= 0 and now.mono_us - self._asked_us < limit_us:
             return NOTHING
         self._asked_us = now.mono_us
         self._due_us = now.mono_us + ASK_EVERY_US
@@ -195,11 +197,12 @@ class Follower(Machine):
 
     def _held(self, seq: int) -> Held | None:
         """The acknowledgement: rows up to this one are on the disk when this step's messages leave."""
-        return Held(self._instance, seq, self._chain) if self._is_synchronous and not self._heard else None
+        return Held(self._instance, seq, self._chain, self._of_us) if self._is_synchronous and not self._heard else None
 
     def _confirmed(self, message: Rows, now: Now) -> Step:
         """The branch's own word on a row: take all up to it, and what follows."""
         asked_us, self._asked_us = self._asked_us, -1
+        self._of_us = message.sent_us
         self._branch_seq = message.seq
         state = self._state
         count = message.after - state.seq  # rows heard that would be confirmed

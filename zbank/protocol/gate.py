@@ -59,11 +59,13 @@ class Gate:
         if instance != self._instance:
             self._instance, self.acked_seq, self._heard_us, self._acked_us = instance, 0, now_us, None
 
-    def acked(self, seq: int, now_us: int) -> None:
-        """The replica has the rows up to this one. What counts is that it comes on, as long as something waits for it."""
+    def acked(self, seq: int, of_us: int, now_us: int) -> None:
+        """The replica has the rows up to this one. What counts is that it comes on, as long as something waits for it; and as
+        of `of_us`, when what it answers was sent: its word may have lain about while this actor slept, and another may have
+        taken the place since."""
         self._acked_us = now_us
-        if seq > self.acked_seq or not self._waiting:
-            self._heard_us = now_us
+        if (seq > self.acked_seq or not self._waiting) and of_us <= now_us:
+            self._heard_us = max(self._heard_us, of_us)
         self.acked_seq = seq  # also when it had more before: its file may have been put back
 
     def let_out(self, acks: AckedBy | None, seq: int, effects: Collection[Effect], cost: int) -> list[Effect]:

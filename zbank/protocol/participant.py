@@ -333,7 +333,9 @@ class Participant(Machine):
         if message.coordinator != sender.caller:
             return NOTHING
         own = next((info for info in message.branches if info.name == self.state.name), None)
-        self._told_acks = own.acks if own is not None else retiring.last_word(self.state)
+        word, told = own.acks if own is not None else retiring.last_word(self.state), self._told_acks
+        if word is not None and (told is None or word.generation > told.generation):  # no order of messages is assumed (P9)
+            self._told_acks = word
         mark = self.state.coordinators.get(message.coordinator)
         effects = [
             *self._inquirer.met(message.coordinator, message.epoch),

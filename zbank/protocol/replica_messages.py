@@ -52,6 +52,7 @@ class Held(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields
     instance: Id  #: of its store
     seq: Count
     chain: ChainValue  #: of that row
+    of_us: Count = 0  #: `sent_us` of the last Rows that it got: the branch sees by it that this did not lie about somewhere
 
 
 class GetRows(Message, frozen=True, tag="rows?"):
@@ -70,6 +71,7 @@ class Rows(Message, frozen=True, tag="rows"):
     rows: Annotated[tuple[RowInfo, ...], Meta(max_length=MAX_ROWS)]
     epoch: Count  #: of the branch, now
     seq: Count  #: of the branch's last row
+    sent_us: Count = 0  #: by the branch's monotonic clock; 0 in the feed
 
 
 class RegisterReplica(Message, frozen=True, tag="replica"):

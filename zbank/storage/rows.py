@@ -9,11 +9,12 @@ from zbank.storage.sqlite import JournalStore
 PAGE_BYTES = 256 * 1024  #: of rows in one answer
 
 
-def rows_page(store: JournalStore, message: GetRows, up_to: int) -> Rows:
-    """What stands after a row, up to another one, and the former's chain value: b"" when there is none."""
+def rows_page(store: JournalStore, message: GetRows, up_to: int, now_us: int = 0) -> Rows:
+    """What stands after a row, up to another one, and the former's chain value: b"" when there is none. `now_us`: when it is
+    sent, monotonic."""
     after = message.after
     if after == store.seq:
-        return Rows(after, store.chain, (), store.epoch, store.seq)
+        return Rows(after, store.chain, (), store.epoch, store.seq, now_us)
     before = store.row(after) if after else None
     chain = GENESIS if after == 0 else b"" if before is None else before.chain
     rows: list[RowInfo] = []
@@ -23,4 +24,4 @@ def rows_page(store: JournalStore, message: GetRows, up_to: int) -> Rows:
         if room_bytes < 0 and rows:
             break
         rows.append(RowInfo(row.epoch, row.at_us, row.kind, row.id, row.body))
-    return Rows(after, chain, tuple(rows), store.epoch, min(store.seq, max(after, up_to)))
+    return Rows(after, chain, tuple(rows), store.epoch, min(store.seq, max(after, up_to)), now_us)

@@ -59,7 +59,7 @@ class Followers:
         acknowledges = held is not None and its is not None and held.instance == its.instance and self._has(held)
         if held is not None and its is not None and acknowledges:
             self._gate.heed(its, now_us)
-            self._gate.acked(held.seq, now_us)
+            self._gate.acked(held.seq, held.of_us, now_us)
         elif its is not None:
             self._gate.asked(now_us)
         if acks is not its and not self._gate.acked_seq:
@@ -67,9 +67,10 @@ class Followers:
         if acknowledges and message.after == self._store.seq:
             if len(self._waiting) >= MAX_ASKERS:  # it has called again and again, or others under its name have
                 del self._waiting[next(iter(self._waiting))]
-            self._waiting[sender.address] = (sender, n, message, now_us)
+            *_, since_us = self._waiting.get(sender.address, (now_us,))  # asked again, it waits no longer
+            self._waiting[sender.address] = (sender, n, message, since_us)
             return []
-        return [Effect(sender.address, n, rows_page(self._store, message, self._up_to(sender, acks)))]
+        return [Effect(sender.address, n, rows_page(self._store, message, self._up_to(sender, acks), now_us))]
 
     def _up_to(self, sender: Sender, acks: AckedBy | None) -> int:
         """The others get what is acknowledged: else they might have what the one that takes over has not."""
@@ -102,5 +103,5 @@ class Followers:
             up_to = self._up_to(sender, acks)  # whoever is the synchronous one no more may still wait
             if message.after < up_to or now_us - since_us >= ANSWER_AFTER_US:
                 del self._waiting[address]
-                leaving.append(Effect(address, n, rows_page(self._store, message, up_to)))
+                leaving.append(Effect(address, n, rows_page(self._store, message, up_to, now_us)))
         return leaving

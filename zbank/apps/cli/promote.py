@@ -105,7 +105,7 @@ def _nothing_lost(chosen: ReplicaInfo) -> list[str]:
         f"{chosen.name} is the synchronous replica of {chosen.of}: nothing that was acknowledged is lost. What was asked and",
         "not answered is done or not: the same id may be sent again.",
         f"The old process of {chosen.of}, wherever it may still run, can acknowledge nothing without this replica. To whoever",
-        "is connected to it, it may show balances for up to 3 s (one that slept: after it wakes), then it refuses everything.",
+        "is connected to it, it may show balances for up to 3 s, then it refuses everything.",
         f"From then on {chosen.of} stands on one disk alone, until another replica is named: `zbank acks {chosen.of} REPLICA`.",
     ]
 

@@ -75,7 +75,7 @@ def cost(replica: Json, replicas: list[Json]) -> Cost:
             "nothing that was acknowledged. What was asked and not answered is done or not: the same id may be sent again.",
             f"everything that {branch} answered, to customers and to other branches.",
             f"The old process of {branch}, wherever it may still run, can acknowledge nothing without this replica. To whoever "
-            "is connected to it, it may show balances for up to 3 s (one that slept: after it wakes), then it refuses "
+            "is connected to it, it may show balances for up to 3 s, then it refuses "
             f"everything. From then on {branch} stands on one disk alone, until another replica is named: "
             f"zbank acks {branch} REPLICA.",
         )
