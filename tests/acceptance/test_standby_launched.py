@@ -1,0 +1,109 @@
+"""`run_cluster.py` with a replica of the coordinator in its file, with keys and without (PROTOCOL R3)."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import wait_until
+from tests.acceptance.standby import Office
+from tests.acceptance.test_launcher import Launcher
+from tests.acceptance.test_replicas_started import READY
+from zbank.apps.launcher_setup import SECURE_FOLDER
+from zbank.config import STANDBY_NAME
+from zbank.errors import ZbankError
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """The config; nothing runs."""
+    found = Office(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Launcher]]:
+    made: list[Launcher] = []
+    yield made
+    for launcher in made:
+        launcher.close()
+
+
+def row_of(launcher: Launcher, name: str) -> tuple[str, str]:
+    """Role and process id of a line of its table."""
+    (found,) = re.findall(rf"│ ([a-z ]+?) +│ {name} +│ \S+ +│ (\S+) +│", launcher.output)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
+def test_a_bank_is_opened_its_coordinator_lost_and_it_is_opened_again(
+    office: Office, runs: list[Launcher], secure: bool
+) -> None:
+    flags = ("--secure",) if secure else ()
+    if secure:
+        office.keys = office.data / SECURE_FOLDER
+    runs.append(first := Launcher(office, *flags))
+    first.wait_for(READY)
+    assert f"export ZBANK_ENDPOINT={office.places}" in first.output
+    assert not re.search("ERROR|WARNING|Traceback", first.output), "a start in order"
+    assert row_of(first, STANDBY_NAME)[0] == "replica"
+    code, said, complaint = office.zbank("transfer", "Mumbai/1001", "Delhi/1002", "5")
+    assert (code, complaint) == (0, "")
+    assert re.search(r"coordinator-standby +coordinator ", office.zbank("status")[1])
+
+    paused = int(row_of(first, "coordinator")[1])
+    os.kill(paused, signal.SIGSTOP)  # killed, it would be started again
+    try:
+        office.promote()
+        office.wait_open()
+    finally:
+        os.kill(paused, signal.SIGCONT)
+    assert office.zbank("transfer", "Mumbai/1001", "Delhi/1002", "5")[0] == 0
+    assert first.stop() == 0
+
+    runs.append(again := Launcher(office, *flags))
+    again.wait_for(READY)
+    assert row_of(again, "coordinator") == ("former coordinator", "-"), "it could answer nobody"
+    assert row_of(again, STANDBY_NAME)[0] == "coordinator"
+    assert "Traceback" not in again.output
+    code, said, _ = office.zbank("balance", "Mumbai/1001")
+    assert "9990.00" in said
+    assert again.stop() == 0
+
+    runs.append(fresh := Launcher(office, "--fresh", *flags))
+    fresh.wait_for(READY)
+    assert "removed the data of the coordinator coordinator of cluster test" in fresh.output
+    assert row_of(fresh, STANDBY_NAME)[0] == "replica"
+    assert "10000.00" in office.zbank("balance", "Mumbai/1001")[1]
+
+
+def test_a_bank_whose_replica_cannot_run_goes_on_once_an_operator_says_so(office: Office, runs: list[Launcher]) -> None:
+    runs.append(launcher := Launcher(office))
+    launcher.wait_for(READY)
+    os.kill(int(row_of(launcher, STANDBY_NAME)[1]), signal.SIGSTOP)
+
+    def is_stopped() -> bool:
+        try:
+            with office.client(timeout_s=2.0) as client:
+                return client.contact_status().stopped
+        except ZbankError:
+            return False
+
+    wait_until(is_stopped, what="the coordinator has stopped")
+    code, said, complaint = office.zbank("acks", "coordinator", "none")
+    assert (code, complaint) == (0, "")
+    assert "coordinator-standby may lack decisions from now on" in said
+    office.wait_open()
+    assert office.zbank("transfer", "Mumbai/1001", "Delhi/1002", "5")[0] == 0
+    assert "stands on one disk alone" in office.zbank("status")[1]
+    os.kill(int(row_of(launcher, STANDBY_NAME)[1]), signal.SIGCONT)
+    office.name_acks(STANDBY_NAME)
+    assert "alarm" not in office.zbank("status")[1]
