@@ -137,9 +137,8 @@ class Judge:
         if process.role != BRANCH:
             return
         told: dict[int, AnyMessage] = {effect.n: effect.message for effect in effects if effect.to == CUSTOMER.address}
+        self._acknowledged(process, batch)
         for sender, n, message in batch:
-            if isinstance(message, GetRows) and message.held is not None:
-                self._acknowledged(process, sender.caller, message)
             if sender.address != CUSTOMER.address:
                 continue
             answer = told.get(n)
@@ -150,15 +149,19 @@ class Judge:
                 raise Breach(f"{process.key} {'has not' if stops else 'has'} stopped: it answers {message} by {answer}")
             self._town.met["said that it has stopped"] += has_stopped
 
-    def _acknowledged(self, process: Process, caller: str, message: GetRows) -> None:
-        acks, held = process.engine.machine.acks, message.held
-        assert held is not None
-        its = acks is not None and (acks.replica, acks.instance) == (caller, held.instance)
-        if its and process.disk.has(held.seq, held.chain):
-            since = self._since[process.key]
-            since.heard_us = max(since.heard_us, held.of_us)  # as of what it answers: it may have lain about for long
-            if held.seq == process.disk.seq:
-                since.level_us = max(since.level_us, held.of_us)
+    def _acknowledged(self, process: Process, batch: list[Incoming]) -> None:
+        """Its replica has rows, as of what it answers: its word may have lain about for long."""
+        acks, since = process.engine.machine.acks, self._since[process.key]
+        level_us: list[int] = []
+        for sender, _, message in batch:
+            held = message.held if isinstance(message, GetRows) else None
+            if acks is None or held is None or (acks.replica, acks.instance) != (sender.caller, held.instance):
+                continue
+            if process.disk.has(held.seq, held.chain):
+                since.heard_us = max(since.heard_us, held.of_us)
+                level_us += [held.of_us] if held.seq == process.disk.seq else []
+        if level_us:  # of several in one turn, those may count for nothing that bring nothing new
+            since.level_us = max(since.level_us, min(level_us))
 
     # --- at every step -------------------------------------------------------------------------------------------------
 
