@@ -16,10 +16,11 @@ from zbank.apps.api.views.replicas import list_replicas
 from zbank.apps.cli import acks, branches, status
 from zbank.apps.cli.shell import Bank
 from zbank.apps.dashboard.look import actor_dot
-from zbank.protocol.messages import NEVER_US, AckedBy, BranchInfo, ReplicaInfo, StatusInfo
+from zbank.protocol.messages import NEVER_US, AckedBy, BranchInfo, Directory, ReplicaInfo, StatusInfo
 
 WORD = AckedBy("Mumbai-replica-1", bytes(16), 7)
 NONE = AckedBy("", b"", 8)
+OWN = AckedBy("coordinator-standby", bytes(16), 4)
 MUMBAI = BranchInfo("Mumbai", "tcp://127.0.0.1:9100", "INR", bytes(16), 3, up=True, acks=WORD)
 FIRST = ReplicaInfo("Mumbai-replica-1", "Mumbai", "tcp://127.0.0.1:9200", bytes(16), 3, 8712, 0, 420_000, acks=7)
 SECOND = replace(FIRST, name="Mumbai-replica-2", instance=bytes(range(16)), acks=0)
@@ -64,6 +65,9 @@ class Known:
     def replicas(self) -> list[ReplicaInfo]:
         return self._replicas
 
+    def directory(self) -> Directory:
+        return Directory("coordinator", tuple(self.branches()), tuple(self._replicas), (), OWN)
+
     def name_acks(self, of: str, replica: ReplicaInfo | None) -> AckedBy:
         self.named.append((of, "" if replica is None else replica.name))
         word = AckedBy("", b"", 9) if replica is None else AckedBy(replica.name, replica.instance, 9)
@@ -91,6 +95,9 @@ def test_status_marks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "synchronous" not in told
     _, plain = run(monkeypatch, Known(WELL, FIRST, SECOND), status.status, "--json")
     assert [one["synchronous"] for one in json.loads(plain)["replicas"]] == [True, False]
+    standby = replace(FIRST, name=OWN.replica, of="coordinator", acks=OWN.generation)
+    _, plain = run(monkeypatch, Known(WELL, SECOND, standby), status.status, "--json")
+    assert [one["synchronous"] for one in json.loads(plain)["replicas"]] == [False, True]
     assert json.loads(plain)["actors"][0]["synchronous_replica"] == FIRST.name
 
 

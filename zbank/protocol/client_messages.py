@@ -319,3 +319,8 @@ class Directory(Message, frozen=True, tag="directory"):
     branches: tuple[BranchInfo, ...]
     replicas: tuple[ReplicaInfo, ...] = ()  #: by name; also those that are silent: their lag grows
     retired: tuple[RetiredInfo, ...] = ()  #: branches that have left for good, the latest last
+    word: AckedBy | None = None  #: on the coordinator's own synchronous replica; those on the branches' are with them
+
+    def words(self) -> dict[str, AckedBy | None]:
+        """By branch, and by the coordinator's name: the last word on its synchronous replica."""
+        return {self.coordinator: self.word} | {info.name: info.acks for info in self.branches}

@@ -342,7 +342,8 @@ class Directory:
             replace(info, lag_us=info.lag_us + silent_us[name]) for name, (info, _) in sorted(self._replicas.items())
         )
         retired = tuple(self._state.retired.values())[-MAX_RETIRED_TOLD:]
-        return messages.Directory(self._state.name, self._infos(self._state.branches), replicas, retired)
+        state = self._state
+        return messages.Directory(state.name, self._infos(state.branches), replicas, retired, state.acks.get(state.name))
 
     def _registered(self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS) -> Registered:
         state = self._state

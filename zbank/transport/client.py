@@ -225,9 +225,7 @@ class Client(MoneyClient, WatchClient, TokenClient, MemberClient):
 
     def replicas(self) -> list[ReplicaInfo]:
         """The replicas that the coordinator has heard of, with what they had and how far behind they were a moment ago."""
-        self._io.check_may_wait()
-        self._contact()
-        return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().replicas)
+        return list(self.directory().replicas)
 
     def promote(self, branch: str, replica: ReplicaInfo) -> ReplicaInfo:
         """Let a replica (one that `replicas` told of) take the place of its branch, which must be stopped: what the branch did

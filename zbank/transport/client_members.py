@@ -96,11 +96,15 @@ class MemberClient(ClientBase):
         )
         return self._io.call(request)
 
-    def retired_branches(self) -> list[RetiredInfo]:
-        """The branches that have left for good, the latest last."""
+    def directory(self) -> Directory:
+        """All that the coordinator knows of who is where, as of one moment."""
         self._io.check_may_wait()
         self._contact()
-        return list(self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)().retired)
+        return self._ask_patiently(THE_COORDINATOR, GetDirectory(), Directory)()
+
+    def retired_branches(self) -> list[RetiredInfo]:
+        """The branches that have left for good, the latest last."""
+        return list(self.directory().retired)
 
 
 def _promoted(answer: Promoting) -> ReplicaInfo:

@@ -13,7 +13,7 @@ from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, Bank, bank_options, co
 from zbank.errors import ZbankError
 
 if TYPE_CHECKING:
-    from zbank.protocol.messages import BranchInfo, ReplicaInfo, StatusInfo
+    from zbank.protocol.messages import AckedBy, ReplicaInfo, StatusInfo
     from zbank.transport.views import ActorDown
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -60,10 +60,10 @@ def status(bank: Bank, as_json: bool) -> int:
         addresses: dict[str, str] = {}
         replicas: list[dict[str, Any]] = []
         with contextlib.suppress(ZbankError):  # the coordinator may have left meanwhile
-            known = client.replicas()
-            branches = {info.name: info for info in client.branches()}  # after the replicas: a word must not be older
-            addresses = {name: info.endpoint for name, info in branches.items()}
-            replicas = [describe_replica(info, branches.get(info.of)) for info in known]
+            known = client.directory()
+            addresses = {info.name: info.endpoint for info in known.branches}
+            words = known.words()
+            replicas = [describe_replica(info, words.get(info.of)) for info in known.replicas]
         coordinator = client.coordinator
     listed = [describe_actor(actor, addresses, coordinator, bank.endpoint) for actor in actors]
     down = [actor["name"] or actor["role"] for actor in listed if actor["state"] == "down"]
@@ -126,8 +126,8 @@ def describe_actor(
     }
 
 
-def describe_replica(info: ReplicaInfo, branch: BranchInfo | None) -> dict[str, Any]:
-    """One replica as JSON; `lag_s` null = it was never level with its branch."""
+def describe_replica(info: ReplicaInfo, word: AckedBy | None) -> dict[str, Any]:
+    """One replica as JSON; `word` is the last one on whom it follows. `lag_s` null = it was never level with that."""
     from zbank.ids import format_id
     from zbank.protocol.gate import keeps_all
     from zbank.transport.views import lag_seconds
@@ -142,7 +142,7 @@ def describe_replica(info: ReplicaInfo, branch: BranchInfo | None) -> dict[str, 
         "position": info.seq,
         "behind": info.behind,
         "lag_s": None if lag_s is None else round(lag_s, 3),
-        "synchronous": branch is not None and keeps_all(branch.acks, info),
+        "synchronous": keeps_all(word, info),
     }
 
 

@@ -20,9 +20,9 @@ routes = Routes("cluster")
 @routes.add("GET", "/v1/replicas", act=SEE, answers=[Answer(200, "All replicas, by name.", ReplicasShown)])
 def list_replicas(ask: Ask) -> Reply:
     """The replicas, as they last told the coordinator: what they have, and how far behind they were."""
-    replicas = ask.bank.replicas()
-    words = {info.name: info.acks for info in ask.bank.branches()}  # after the replicas: a word must not be older
-    shown = [_replica_json(info, is_synchronous=keeps_all(words.get(info.of), info)) for info in replicas]
+    directory = ask.bank.directory()
+    words = directory.words()
+    shown = [_replica_json(info, is_synchronous=keeps_all(words.get(info.of), info)) for info in directory.replicas]
     return Reply({"replicas": shown})
 
 
