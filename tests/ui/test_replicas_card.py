@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.acceptance.cluster import Cluster, running
+from tests.acceptance.cluster import Cluster, free_ports, running
 from tests.acceptance.test_replica import REPLICA, start_replica
 from tests.ui.browser import Dashboard, Reader
 
@@ -106,3 +106,12 @@ def test_without_the_coordinator_nobody_knows_and_the_rest_of_the_page_goes_on(r
         bank.start("coordinator")
         bank.wait_registered()
     expect(card(reader).locator("tbody tr")).to_have_count(1)
+
+
+def test_one_of_the_coordinator_is_shown_and_not_promoted_from_here(reader: Reader, bank: Cluster) -> None:
+    flags = ["--config", str(bank.config), "--of", "coordinator", "--port", str(free_ports(3))]
+    bank.spawn_actor("coordinator-standby", *flags, role=("replica",))
+    reader.open("operations", "Operations")
+    row = card(reader).locator("tbody tr").filter(has_text="coordinator-standby")
+    expect(row).to_contain_text("level")
+    expect(card(reader).get_by_role("button", name="Promote…")).to_have_count(0)

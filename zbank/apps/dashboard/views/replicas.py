@@ -28,7 +28,8 @@ def card(now: Look) -> None:
             how = f"Start one by zbank replica --of {branch}, or by replicas = 1 in the config file."
             look.empty("There are no replicas.", f"A replica is a copy of a branch to read at. {how}")
             return
-        up = {actor["name"] for actor in now.branches if actor["up"]}
+        # Nobody can promote a replica of the coordinator from here: it has to be asked itself (`zbank promote coordinator`).
+        up = {now.coordinator["name"], *(actor["name"] for actor in now.branches if actor["up"])}
         _replicas([(replica, standing(replica, replica["branch"] in up)) for replica in found], up)
 
 
