@@ -9,7 +9,6 @@ import click
 
 from zbank.apps.cli.output import emit_json
 from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, EXIT_UNKNOWN, Bank, bank_options, complain, json_option, named
-from zbank.config import COORDINATOR_NAME
 from zbank.errors import RemoteFault, ZbankError
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
 
 def _replicas_of(client: Client, of: str, replica: str) -> list[ReplicaInfo]:
     """All replicas of it. A coordinator that has stopped lists none, and can still be told to do without."""
+    from zbank.config import COORDINATOR_NAME
+
     try:
         return [info for info in client.replicas() if info.of == of]
     except RemoteFault as error:
@@ -89,6 +90,8 @@ def _is_level(chosen: ReplicaInfo) -> bool:
 
 def _what_it_means(of: str, word: AckedBy, before: str) -> list[str]:
     """What is true from now on. `before`: who was named by the last word; "" = nobody."""
+    from zbank.config import COORDINATOR_NAME
+
     if word.replica:
         said = [f"{of} answers nothing before {word.replica} has it on its disk, and stops while {word.replica} is away."]
     else:
