@@ -107,3 +107,19 @@ def test_a_bank_whose_replica_cannot_run_goes_on_once_an_operator_says_so(office
     os.kill(int(row_of(launcher, STANDBY_NAME)[1]), signal.SIGCONT)
     office.name_acks(STANDBY_NAME)
     assert "alarm" not in office.zbank("status")[1]
+
+
+def test_a_replica_that_has_begun_anew_is_named_again(office: Office) -> None:
+    """Its disk was lost. The coordinator has stopped, and does not take it for the one that it waits for."""
+    office.start_all()
+    office.lose(STANDBY_NAME, STANDBY_NAME)
+    office.start_replica(STANDBY_NAME)
+    wait_until(lambda: "has begun anew, name it again" in office.zbank("status")[1], what="it says what to do")
+    assert office.zbank("transfer", "Mumbai/1001", "Delhi/1002", "5")[0] == 1
+    office.name_acks(STANDBY_NAME)
+    office.wait_open()
+    assert office.zbank("transfer", "Mumbai/1001", "Delhi/1002", "5")[0] == 0
+    office.kill("coordinator")
+    office.promote()
+    office.wait_open()
+    assert "9995.00" in office.zbank("balance", "Mumbai/1001")[1]

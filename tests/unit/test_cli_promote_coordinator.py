@@ -225,6 +225,13 @@ class TestAcks:
             "coordinator-standby may lack decisions from now on, and not know it: never promote it, and remove its data.",
         ]
 
+    def test_who_is_at_its_other_place_while_it_has_stopped(self, town: Town, by_config: tuple[str, str]) -> None:
+        """It has begun anew, and is another one by its data."""
+        town.stopped = True
+        done = run("acks", "coordinator", "coordinator-standby", *by_config)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert town.word == AckedBy("coordinator-standby", INSTANCE, 4)
+
     def test_another_one_while_it_has_stopped(self, town: Town) -> None:
         town.stopped = True
         done = run("acks", "coordinator", "coordinator-2")

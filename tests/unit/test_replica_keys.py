@@ -29,3 +29,10 @@ def test_a_replica_leads_by_a_good_key_of_its_branch_alone(tmp_path: Path) -> No
     assert not _can_lead(settings(tmp_path, "Delhi"))
     secret.unlink()
     assert not _can_lead(settings(tmp_path))
+
+
+def test_a_replica_of_the_coordinator_needs_the_coordinators_key(tmp_path: Path) -> None:
+    keymaking.make_all(tmp_path, "demo", ["Mumbai"], ["coordinator-standby"])
+    assert _can_lead(settings(tmp_path, "coordinator"))
+    (tmp_path / "coordinator.secret").unlink()
+    assert not _can_lead(settings(tmp_path, "coordinator"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from zbank.apps.cli.output import emit_json
 from zbank.apps.cli.shell import EXIT_DONE, EXIT_REFUSED, EXIT_UNKNOWN, Bank, bank_options, complain, json_option, named
-from zbank.config import COORDINATOR_NAME
 from zbank.errors import RemoteFault, ZbankError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
       zbank acks Mumbai none
     """
     with bank.connect() as client:
-        replicas = _replicas_of(client, of, replica)
+        replicas = _replicas_of(bank, client, of, replica)
         now = _status_of(client, of)
         chosen = None
         if replica != NONE:
@@ -66,17 +67,34 @@ def acks(bank: Bank, of: str, replica: str, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def _replicas_of(client: Client, of: str, replica: str) -> list[ReplicaInfo]:
-    """All replicas of it. A coordinator that has stopped lists none, and can still be told to do without."""
+def _replicas_of(bank: Bank, client: Client, of: str, replica: str) -> list[ReplicaInfo]:
+    """All replicas of it. A coordinator that has stopped lists none: who is at its other place is asked, and it can be told to
+    do without."""
+    from zbank.config import COORDINATOR_NAME
+
     try:
         return [info for info in client.replicas() if info.of == of]
     except RemoteFault as error:
         if of != COORDINATOR_NAME:
             raise
-        if replica == NONE:
-            return []
+        found = [] if replica == NONE else _at_places(bank, of)
+        if replica == NONE or any(info.name == replica for info in found):
+            return found
         hint = f"`zbank acks {of} none` lets it go on alone, and then you can name {replica}"
         raise RemoteFault(error.remote_code, f"{error.detail}. If that one is lost for good: {hint}") from error
+
+
+def _at_places(bank: Bank, of: str) -> list[ReplicaInfo]:
+    """Replicas of the coordinator that answer at the places where that may be."""
+    from zbank.protocol.messages import REPLICA, ReplicaInfo
+
+    found: list[ReplicaInfo] = []
+    for place in bank.endpoint.split(","):
+        with contextlib.suppress(ZbankError), replace(bank, endpoint=place).connect() as client:
+            status = client.contact_status()
+            if status.role == REPLICA and status.accounts < 0:
+                found.append(ReplicaInfo(status.name, of, place, status.instance, status.epoch, status.seq, 0, 0))
+    return found
 
 
 def _is_level(chosen: ReplicaInfo) -> bool:
@@ -89,6 +107,8 @@ def _is_level(chosen: ReplicaInfo) -> bool:
 
 def _what_it_means(of: str, word: AckedBy, before: str) -> list[str]:
     """What is true from now on. `before`: who was named by the last word; "" = nobody."""
+    from zbank.config import COORDINATOR_NAME
+
     if word.replica:
         said = [f"{of} answers nothing before {word.replica} has it on its disk, and stops while {word.replica} is away."]
     else:
