@@ -13,10 +13,9 @@ from tests.transport.office import ASHA, PROMOTE, THE_STANDBY, Office
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, of_kind, txn_of
 from zbank.config import COORDINATOR_NAME, STANDBY_NAME
 from zbank.errors import StorageFull
-from zbank.protocol.coordinator_replica import EPOCH_LEAP
 from zbank.protocol.following import TakesOver
 from zbank.protocol.gate import SILENT_US
-from zbank.protocol.machine import Effect, Sender
+from zbank.protocol.machine import EPOCH_LEAP, Effect, Sender
 from zbank.protocol.messages import (
     REPLICA,
     AckedBy,

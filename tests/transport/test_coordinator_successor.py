@@ -17,10 +17,9 @@ from tests.transport.test_coordinator_replica import code_of, token
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, check_books, from_branch, id_of, of_kind
 from zbank.config import COORDINATOR_NAME
 from zbank.errors import FenceLost, StorageFull
-from zbank.protocol.coordinator_replica import EPOCH_LEAP
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.gate import SILENT_US
-from zbank.protocol.machine import Effect
+from zbank.protocol.machine import EPOCH_LEAP, Effect
 from zbank.protocol.messages import (
     STALE,
     Abort,

@@ -9,7 +9,7 @@ from tests.unit.protocol_support import (
     from_branch,
     register,
 )
-from zbank.protocol.machine import Sender
+from zbank.protocol.machine import EPOCH_LEAP, Sender
 from zbank.protocol.messages import (
     CLIENT,
     REPLICA,
@@ -95,6 +95,18 @@ def test_a_copy_of_the_promoted_replicas_file_is_not_named_as_the_synchronous_on
     assert isinstance(tell(again, one), Lead)
 
 
+def test_a_replica_that_followed_the_lost_branch_through_another_start_never_leads() -> None:
+    """The lost branch was cut off, and started again there: its epoch grows with each start, and its rows are void."""
+    desk = bank()
+    one, two = replica("one", seq=80, epoch=2), replica("two", seq=70, epoch=2)
+    for info in (one, two):
+        tell(desk, info)
+    lead(desk, one)
+    astray = replica("two", seq=95, epoch=40)
+    tell(desk, astray)
+    assert code_of(promote(desk, astray)) == "diverged"
+
+
 def test_a_replica_that_was_further_than_the_promoted_one_never_leads() -> None:
     """What stands on its rows was voided: commits that the promoted branch took part in under the same row numbers
     would not be asked for, and be lost."""
@@ -134,7 +146,7 @@ def test_the_new_epoch_is_above_all_that_any_replica_has_seen() -> None:
     tell(desk, two)
     assert isinstance(promote(desk, one), Promoting)
     assert isinstance(desk.last, BranchPromoted)
-    assert desk.last.epoch == 10
+    assert desk.last.epoch == 9 + EPOCH_LEAP
 
 
 def test_nobody_is_promoted_before_the_branch_could_register_again() -> None:

@@ -29,7 +29,7 @@ from zbank.apps.branch import _tell_retired
 from zbank.domain.legs import Leg
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.directory import BACK_US
-from zbank.protocol.machine import Sender
+from zbank.protocol.machine import EPOCH_LEAP, Sender
 from zbank.protocol.messages import (
     REPLICA,
     AccountInfo,
@@ -198,7 +198,7 @@ def test_a_promoted_branch_retires_and_its_former_self_stays_out() -> None:
     promoted(desk)
     came_back(desk)
     desk.send(ASK, OPERATOR)
-    desk.turn([position("Pune", 3), (from_branch("Pune"), 0, CLOSED)])
+    desk.turn([position("Pune", EPOCH_LEAP + 3), (from_branch("Pune"), 0, CLOSED)])
     assert isinstance(desk.last, BranchLeft)
     for state in (desk.state, desk.restarted().state):
         assert state.promotions == {}
@@ -224,11 +224,11 @@ def test_what_the_former_one_said_of_its_end_is_void() -> None:
     desk.send(CLOSED, from_branch("Pune"))  # of the former one, late
     came_back(desk)
     for name in ("Mumbai", "Pune"):
-        desk.turn([position(name, 3), (from_branch(name), 0, Ack(txn_of(1), id_of(1), 9))])
+        desk.turn([position(name, EPOCH_LEAP + 3), (from_branch(name), 0, Ack(txn_of(1), id_of(1), 9))])
     desk.tick(10 * SECOND_US)
     assert "Pune" in desk.state.branches
     assert not any(isinstance(record, BranchLeft) for record in desk.records)
-    desk.turn([position("Pune", 3), (from_branch("Pune"), 0, CLOSED)])
+    desk.turn([position("Pune", EPOCH_LEAP + 3), (from_branch("Pune"), 0, CLOSED)])
     assert isinstance(desk.last, BranchLeft), "the new one has the row"
 
 

@@ -17,7 +17,7 @@ from zbank.protocol.coordinator_status import coordinator_status
 from zbank.protocol.fold import Settled
 from zbank.protocol.following import Follower, TakesOver
 from zbank.protocol.gate import SILENT_US
-from zbank.protocol.machine import NOTHING, About, Effect, Sender, Step, Wanted, in_whose_name
+from zbank.protocol.machine import EPOCH_LEAP, NOTHING, About, Effect, Sender, Step, Wanted, in_whose_name
 from zbank.protocol.messages import (
     COORDINATOR,
     REPLICA,
@@ -32,8 +32,6 @@ from zbank.protocol.messages import (
     Txn,
 )
 from zbank.protocol.records import Record
-
-EPOCH_LEAP = 1_000_000  #: the old coordinator, however often it is started again, has a lower epoch: branches refuse it
 
 
 class CoordinatorReplica(Follower):

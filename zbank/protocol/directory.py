@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from zbank.clock import Now, format_time
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
-from zbank.protocol.machine import Effect, Sender, Step
+from zbank.protocol.machine import EPOCH_LEAP, Effect, Sender, Step
 from zbank.protocol.messages import (
     OUT_OF_OFFICE,
     AckedBy,
@@ -317,7 +317,7 @@ class Directory:
         if now.mono_us - self.begun_us < BACK_US:
             detail = f"the coordinator has just been started: branch {message.branch} may be up and not have come back yet"
             return Fault(code="busy", detail=f"not done: {detail}; ask again in a moment", retry_after_ms=1000)
-        epoch = max(self._epochs.get(message.branch, 0), *others) + 1
+        epoch = max(self._epochs.get(message.branch, 0), *others) + EPOCH_LEAP
         forks = (*(() if before is None else before.forks), Fork(epoch, info.seq))
         return BranchPromoted(caller, info.of, info.name, info.endpoint, info.instance, joined.instance, epoch, forks)
 
