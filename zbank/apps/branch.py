@@ -112,7 +112,8 @@ def wire(
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, state.acks)
+        word = state.acks if state.retired is None else None  # its last one is its own, and no coordinator's
+        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, word)
         return Register(info, mark.epoch, mark.number, settings.wanted_acks, mark.word)
 
     def connect(peer: str, endpoint: str) -> Link:
