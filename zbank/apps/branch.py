@@ -105,15 +105,15 @@ def wire(
         nonlocal state
         state = BranchState(settings.name, settings.currency)
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        closed = store.count_closed()
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
+        posted = store.meta, store.watermark, store.epoch, store.at_us
+        state.restore(*posted, store.open_rows(), system, store.count_closed())
         before = thrown_away if isinstance(thrown_away, Participant) else None
         return Participant(state, (CASH, CLEARING), len(settings.coordinators), settings.acks, before)
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-        word = state.acks if state.retired is None else None  # its last one is its own, and no coordinator's
-        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, True, word)
+        known = store.instance, store.epoch, True, retiring.followed(state)
+        info = BranchInfo(settings.name, endpoint, settings.currency, *known)
         return Register(info, mark.epoch, mark.number, settings.wanted_acks, mark.word)
 
     def connect(peer: str, endpoint: str) -> Link:
@@ -122,8 +122,7 @@ def wire(
     dialer = Dialer(world.context, world.keys, may_wait=False)
     engine = world.engine(store, build, world.clock)
     feed = Publisher(dialer, settings.name) if world.has_feed else None
-    if feed is not None:
-        engine.publish = feed.publish
+    engine.publish = None if feed is None else feed.publish
     engine.on_rows = partial(_tell_retired, settings.name)
     for notice in retiring.notice(state):
         log.warning("%s", notice)

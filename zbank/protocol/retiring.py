@@ -51,6 +51,11 @@ def last_word(state: BranchState) -> AckedBy | None:
     return AckedBy("", b"", 1 if state.acks is None else state.acks.generation + 1)
 
 
+def followed(state: BranchState) -> AckedBy | None:
+    """The coordinator's last word that a branch has followed; the last one of a retired branch is its own."""
+    return state.acks if state.retired is None else None
+
+
 def notice(state: BranchState) -> list[str]:
     """What the status says of it."""
     if state.retired is None:
