@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import zmq
 
+from zbank.apps.restoring import posted_branch
 from zbank.apps.serving import World, reachable_at, serve, welcome
 from zbank.clock import Clock
-from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS, Leg
+from zbank.domain.legs import CASH, CLEARING, Leg
 from zbank.domain.money import currency as currency_of
 from zbank.ids import id_from_key
 from zbank.protocol import retiring
@@ -103,17 +104,14 @@ def wire(
 
     def build(thrown_away: Machine | None) -> Machine:
         nonlocal state
-        state = BranchState(settings.name, settings.currency)
-        system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        posted = store.meta, store.watermark, store.epoch, store.at_us
-        state.restore(*posted, store.open_rows(), system, store.count_closed())
+        state = posted_branch(store, settings.name, settings.currency)
         before = thrown_away if isinstance(thrown_away, Participant) else None
         return Participant(state, (CASH, CLEARING), len(settings.coordinators), settings.acks, before)
 
     def register(coordinator: str) -> Register:
         mark = state.coordinators.get(coordinator, CoordinatorMark(0, 0))
-        known = store.instance, store.epoch, True, retiring.followed(state)
-        info = BranchInfo(settings.name, endpoint, settings.currency, *known)
+        word = retiring.followed(state)
+        info = BranchInfo(settings.name, endpoint, settings.currency, store.instance, store.epoch, up=True, acks=word)
         return Register(info, mark.epoch, mark.number, settings.wanted_acks, mark.word)
 
     def connect(peer: str, endpoint: str) -> Link:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import zmq
 
+from zbank.apps.restoring import posted_coordinator
 from zbank.apps.serving import World, serve, start_feed, welcome
 from zbank.config import COORDINATOR_NAME, Endpoint, parse_endpoint
 from zbank.protocol.coordinator import Coordinator
@@ -87,8 +88,7 @@ def wire(
     """
 
     def build(thrown_away: Machine | None) -> Machine:
-        state = CoordinatorState(settings.name)
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
+        state = posted_coordinator(store, settings.name)
         before = thrown_away if isinstance(thrown_away, Coordinator) else None
         return Coordinator(state, before=before, configured=settings.branches, feed=settings.feed, wanted_acks=settings.acks)
 

@@ -10,13 +10,11 @@ from typing import NamedTuple
 import zmq
 
 from zbank.apps.former import open_tail
+from zbank.apps.restoring import posted_branch, posted_coordinator
 from zbank.apps.serving import World, reachable_at, serve, welcome
 from zbank.config import COORDINATOR_NAME
-from zbank.domain.legs import SYSTEM_NUMBERS
 from zbank.errors import InvalidConfig
-from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator_replica import CoordinatorReplica
-from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.following import Follower
 from zbank.protocol.machine import Machine
 from zbank.protocol.messages import BRANCH, COORDINATOR, PROTOCOL_VERSION, REPLICA, Hello, RegisterReplica
@@ -78,14 +76,10 @@ def wire(
         before = thrown_away if isinstance(thrown_away, Follower) else None
         can_lead = _can_lead(settings)
         if settings.of == COORDINATOR_NAME:
-            told = CoordinatorState(settings.of)
-            told.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
+            told = posted_coordinator(store, settings.of)
             where = settings.name, endpoint, store.instance
             return CoordinatorReplica(*where, told, store.chain, before, can_lead=can_lead)
-        state = BranchState(settings.of, settings.currency)
-        system = store.load_accounts(sorted(SYSTEM_NUMBERS))
-        closed = store.count_closed()
-        state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, closed)
+        state = posted_branch(store, settings.of, settings.currency)
         return BranchReplica(settings.name, endpoint, store.instance, state, store.chain, before, can_lead=can_lead)
 
     def register(_coordinator: str) -> RegisterReplica:
