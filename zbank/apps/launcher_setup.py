@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from zbank.apps import keymaking
-from zbank.apps.serving import listens_here_only
+from zbank.apps.serving import listens_here_only, role_named
 from zbank.config import (
     COORDINATOR_NAME,
     BranchConfig,
@@ -144,7 +144,7 @@ def promoted(config: ClusterConfig) -> dict[str, str]:
 
 def _leader(config: ClusterConfig, of: str) -> Identity:
     """Whose data that of a replica is once it was promoted."""
-    return Identity(config.name, COORDINATOR if of == COORDINATOR_NAME else BRANCH, of)
+    return Identity(config.name, role_named(of), of)
 
 
 def remove_data(config: ClusterConfig) -> list[Identity]:

@@ -11,7 +11,7 @@ import zmq
 
 from zbank.apps.former import open_tail
 from zbank.apps.restoring import posted_branch, posted_coordinator
-from zbank.apps.serving import World, reachable_at, serve, welcome
+from zbank.apps.serving import World, reachable_at, role_named, serve, welcome
 from zbank.config import COORDINATOR_NAME
 from zbank.errors import InvalidConfig
 from zbank.protocol.coordinator_replica import CoordinatorReplica
@@ -120,8 +120,7 @@ def _can_lead(settings: ReplicaSettings) -> bool:
     if settings.keys is None:
         return True
     try:
-        role = COORDINATOR if settings.of == COORDINATOR_NAME else BRANCH
-        Keys(settings.keys, settings.of, role=role, cluster=settings.cluster)
+        Keys(settings.keys, settings.of, role=role_named(settings.of), cluster=settings.cluster)
     except InvalidConfig:
         return False
     return True

@@ -14,15 +14,15 @@ from zbank.apps import branch, coordinator, former, replica
 from zbank.apps.branch import BranchSettings
 from zbank.apps.coordinator import CoordinatorSettings
 from zbank.apps.replica import ReplicaSettings
-from zbank.apps.serving import EXIT_FAILED, EXIT_USAGE
+from zbank.apps.serving import EXIT_FAILED, EXIT_USAGE, role_named
 from zbank.clock import Clock
-from zbank.config import COORDINATOR_NAME, Endpoint, data_file, parse_endpoint
+from zbank.config import Endpoint, data_file, parse_endpoint
 from zbank.errors import InvalidConfig, StoreError, Superseded
 from zbank.ids import new_id
 from zbank.protocol.codec import chain_value, encode_record, record_kind
 from zbank.protocol.fold import Row
 from zbank.protocol.following import TakesOver
-from zbank.protocol.messages import BRANCH, COORDINATOR, REPLICA
+from zbank.protocol.messages import COORDINATOR, REPLICA
 from zbank.protocol.records import Promoted
 from zbank.storage.opening import role_of
 from zbank.storage.sqlite import Identity, JournalStore
@@ -69,7 +69,7 @@ def run_branch(settings: BranchSettings) -> int:
 def run_replica(settings: ReplicaSettings) -> int:
     """Run a replica; when it is promoted, go on as its branch, or as the coordinator. Gives the exit code."""
     path = data_file(settings.data, settings.name)
-    role = COORDINATOR if settings.of == COORDINATOR_NAME else BRANCH
+    role = role_named(settings.of)
     if role_of(path) != role:
         try:
             return replica.run(settings)
@@ -128,8 +128,7 @@ def _take_over(path: Path, identity: Identity, promotion: TakesOver) -> None:
         seq, at_us = store.seq + 1, max(store.at_us, Clock().now().wall_us)
         kind, body = record_kind(record), encode_record(record)
         chain = chain_value(store.chain, epoch, seq, at_us, kind, None, body)
-        role = COORDINATOR if identity.name == COORDINATOR_NAME else BRANCH
-        store.become(role, Row(seq, epoch, at_us, kind, None, body, chain))
+        store.become(role_named(identity.name), Row(seq, epoch, at_us, kind, None, body, chain))
     finally:
         store.close()
 

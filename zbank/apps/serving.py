@@ -14,11 +14,11 @@ from typing import NamedTuple
 import zmq
 
 from zbank.clock import Clock
-from zbank.config import data_file, parse_endpoint
+from zbank.config import COORDINATOR_NAME, data_file, parse_endpoint
 from zbank.errors import CorruptStore, FenceLost, ForeignStore, InvalidConfig, StoreError, Superseded, ZbankError
 from zbank.ids import new_id
 from zbank.protocol.following import TakesOver
-from zbank.protocol.messages import PROTOCOL_VERSION, Welcome
+from zbank.protocol.messages import BRANCH, COORDINATOR, PROTOCOL_VERSION, Welcome
 from zbank.storage.sqlite import Identity, JournalStore
 from zbank.transport.door import Door, DoorFailed
 from zbank.transport.engine import Engine
@@ -130,6 +130,11 @@ def serve(
     except (StoreError, DoorFailed, NotClosed) as error:
         return _failed(error, EXIT_FAILED)
     return EXIT_DONE
+
+
+def role_named(name: str) -> str:
+    """The role of an actor of this name, no replica: no branch has the coordinator's."""
+    return COORDINATOR if name == COORDINATOR_NAME else BRANCH
 
 
 def _close_to_others(path: Path) -> None:

@@ -22,7 +22,7 @@ from zbank.apps.chaos.faults import CLIENTS
 from zbank.apps.chaos.history import CURRENCY
 from zbank.apps.chaos.ports import free_ports, owner_of
 from zbank.apps.chaos.proxy import Proxy
-from zbank.apps.serving import EXIT_FAILED
+from zbank.apps.serving import EXIT_FAILED, role_named
 from zbank.apps.supervisor import describe_exit
 from zbank.config import COORDINATOR_NAME, Endpoint, data_file
 from zbank.errors import StorageFull, StoreError, ZbankError
@@ -221,9 +221,8 @@ class ChaosCluster:
 
 def verify_file(data: Path, cluster: str, name: str) -> list[str]:
     """Check the chain, the tables and the sums of a stopped actor's file: [], or what is wrong."""
-    role = COORDINATOR if name == COORDINATOR_NAME else BRANCH
     try:
-        store = JournalStore.open(data_file(data, name), Identity(cluster, role, name), bytes(16))
+        store = JournalStore.open(data_file(data, name), Identity(cluster, role_named(name), name), bytes(16))
         try:
             rows = store.verify()
         finally:
