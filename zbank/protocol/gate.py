@@ -27,6 +27,11 @@ def wanting(word: AckedBy | None, wanted: str) -> AckedBy | None:
     return word if word.replica else None
 
 
+def who_acknowledges(word: AckedBy | None) -> str | None:
+    """The synchronous replica by the last word, for people and programs; None = there is none."""
+    return word.replica or None if word is not None else None
+
+
 def alone(name: str, word: AckedBy | None, wanted: str) -> tuple[str, ...]:
     """An alarm, when a synchronous replica is wanted and by the last word there is none."""
     if not wanted or word is None or word.replica:

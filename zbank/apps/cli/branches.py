@@ -77,6 +77,7 @@ def retire(bank: Bank, name: str, as_json: bool) -> int:
 
 def _json(info: BranchInfo) -> dict[str, Any]:
     from zbank.ids import format_id
+    from zbank.protocol.gate import who_acknowledges
 
     return {
         "name": info.name,
@@ -84,7 +85,7 @@ def _json(info: BranchInfo) -> dict[str, Any]:
         "currency": info.currency,
         "state": "up" if info.up else "down",
         "instance": format_id(info.instance),
-        "synchronous_replica": info.acks.replica or None if info.acks is not None else None,
+        "synchronous_replica": who_acknowledges(info.acks),
     }
 
 

@@ -88,6 +88,7 @@ def describe_actor(
     """One actor as JSON. `addresses` are those of the directory, `coordinator` is its own; `asked` was: a branch that is in no
     directory, as it was retired or is refused, is there."""
     from zbank.ids import format_id
+    from zbank.protocol.gate import who_acknowledges
     from zbank.protocol.messages import StatusInfo
 
     if not isinstance(actor, StatusInfo):
@@ -120,7 +121,7 @@ def describe_actor(
             for item in actor.in_doubt
         ],
         "alarms": list(actor.alarms),
-        "synchronous_replica": actor.acks.replica or None if actor.acks is not None else None,
+        "synchronous_replica": who_acknowledges(actor.acks),
         "stopped": actor.stopped,
         "version": actor.version,
     }

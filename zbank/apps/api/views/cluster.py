@@ -19,7 +19,8 @@ from zbank.apps.api.shown_watch import (
 )
 from zbank.clock import format_time
 from zbank.ids import format_id
-from zbank.protocol.messages import BRANCH, AckedBy, BranchInfo, FiguresInfo, StatusInfo
+from zbank.protocol.gate import who_acknowledges
+from zbank.protocol.messages import BRANCH, BranchInfo, FiguresInfo, StatusInfo
 from zbank.transport.views import ActorDown, amount_text
 
 routes = Routes("cluster")
@@ -124,11 +125,7 @@ def _branches(ask: Ask) -> list[BranchInfo]:
 
 def _branch_json(info: BranchInfo) -> dict[str, Any]:
     shown = {"name": info.name, "currency": info.currency, "endpoint": info.endpoint, "up": info.up}
-    return shown | {"synchronous_replica": _named(info.acks)}
-
-
-def _named(word: AckedBy | None) -> str | None:
-    return word.replica or None if word is not None else None
+    return shown | {"synchronous_replica": who_acknowledges(info.acks)}
 
 
 def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> dict[str, Any]:
@@ -153,7 +150,7 @@ def _actor_json(actor: StatusInfo | ActorDown, currencies: dict[str, str]) -> di
         "clearing": amount_text(actor.clearing_minor, code) if is_branch and code else None,
         "customers": amount_text(actor.customers_minor, code) if is_branch and code else None,
         "alarms": list(actor.alarms),
-        "synchronous_replica": _named(actor.acks),
+        "synchronous_replica": who_acknowledges(actor.acks),
         "stopped": actor.stopped,
     }
 
