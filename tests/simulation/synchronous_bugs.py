@@ -82,7 +82,7 @@ def _any_chain(stack: ExitStack) -> None:
 def _by_name(stack: ExitStack) -> None:
     """One that was begun anew acknowledges, and is believed."""
 
-    def is_synchronous(self: Follower) -> bool:
+    def is_synchronous(self: Follower[Any]) -> bool:
         word = self._word()
         return word is not None and word.replica == self._name
 
@@ -237,8 +237,8 @@ def _word_by_hearsay(stack: ExitStack) -> None:
         step: Step = old_decide(self, sender, n, message, now)
         return step
 
-    def info(self: Follower, now: Now) -> ReplicaInfo:
-        word = self.__dict__.get("_told", {}).get(self._state.name)
+    def info(self: Follower[Any], now: Now) -> ReplicaInfo:
+        word = self.__dict__.get("_told", {}).get(self.state.name)
         told: ReplicaInfo = old_info(self, now)
         return changed(told, acks=word.generation) if word is not None and word.instance == self._instance else told
 

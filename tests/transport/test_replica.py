@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, id_of, prepare, txn_of
 from zbank.errors import StorageFull
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.codec import encode_record
 from zbank.protocol.fold import Row
 from zbank.protocol.following import (
@@ -100,7 +101,7 @@ class Pair:
         self.answer(self.replica.tick(after_us))
 
     @property
-    def follower(self) -> Follower:
+    def follower(self) -> Follower[BranchState]:
         """The replica's machine."""
         machine = self.replica.engine.machine
         assert isinstance(machine, Follower)

@@ -34,7 +34,7 @@ from zbank.protocol.messages import (
 from zbank.protocol.records import Record
 
 
-class CoordinatorReplica(Follower):
+class CoordinatorReplica(Follower[CoordinatorState]):
     """The state machine of a coordinator's replica."""
 
     of_role: ClassVar[str] = COORDINATOR
@@ -46,13 +46,12 @@ class CoordinatorReplica(Follower):
         instance: bytes,
         state: CoordinatorState,
         chain: bytes,
-        before: Follower | None = None,
+        before: Follower[CoordinatorState] | None = None,
         *,
         can_lead: bool = True,
     ) -> None:
         """As `Follower`."""
         super().__init__(name, endpoint, instance, state, chain, before, can_lead=can_lead)
-        self.state = state
         was = before if isinstance(before, CoordinatorReplica) else None
         self._heard_us: int | None = was._heard_us if was is not None else None  #: the coordinator, when last; None = not yet
         self._promotion: TakesOver | None = was._promotion if was is not None else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from zbank.clock import Now
 from zbank.errors import CorruptStore, ZbankError
@@ -72,7 +72,10 @@ class Followed(State, Protocol):
     epoch: int
 
 
-class Follower(Machine):
+Fold = TypeVar("Fold", bound=Followed)
+
+
+class Follower(Machine, Generic[Fold]):
     """What every replica's state machine does."""
 
     role: ClassVar[str] = REPLICA
@@ -83,16 +86,16 @@ class Follower(Machine):
         name: str,
         endpoint: str,
         instance: bytes,
-        state: Followed,
+        state: Fold,
         chain: bytes,
-        before: Follower | None = None,
+        before: Follower[Fold] | None = None,
         *,
         can_lead: bool = True,
     ) -> None:
         """`chain` is the value of the last row in the store. `before` is the machine that was thrown away (T2). `can_lead`: it
         has what it needs to take its branch's place."""
         super().__init__(state)
-        self._state = state
+        self.state = state
         self._name = name
         self._endpoint = endpoint
         self._instance = instance
@@ -115,7 +118,7 @@ class Follower(Machine):
     @property
     def _whom(self) -> str:
         """Whom it follows, in words."""
-        return f"branch {self._state.name}" if self.of_role == BRANCH else f"the {self.of_role}"
+        return f"branch {self.state.name}" if self.of_role == BRANCH else f"the {self.of_role}"
 
     @abstractmethod
     def _word(self) -> AckedBy | None:
@@ -136,7 +139,7 @@ class Follower(Machine):
             return NOTHING
         if not isinstance(message, Request):
             return NOTHING
-        detail = f"{self._name} is a replica of {self._state.name} and only answers questions: send this to {self._state.name}"
+        detail = f"{self._name} is a replica of {self.state.name} and only answers questions: send this to {self.state.name}"
         return Step(None, (Effect(sender.address, n, Fault(code="not_for_me", detail=detail)),))
 
     def decline(self, sender: Sender, n: int, message: AnyMessage, fault: Fault) -> Collection[Effect]:
@@ -146,7 +149,7 @@ class Follower(Machine):
     def _rows(self, sender: Sender, message: Rows, now: Now) -> Step:
         if sender.role == FEED:
             return self._hear(message, now)
-        if sender.role == self.of_role and sender.caller == self._state.name:
+        if sender.role == self.of_role and sender.caller == self.state.name:
             return self._confirmed(message, now)
         return NOTHING
 
@@ -157,7 +160,7 @@ class Follower(Machine):
         if self._heard:
             row = self._heard[-1].row
             return row.seq, row.chain
-        return self._state.seq, self._chain
+        return self.state.seq, self._chain
 
     def _hear(self, message: Rows, now: Now) -> Step:
         """Chain what the feed says to what is here; whether it is true, the branch says."""
@@ -187,7 +190,7 @@ class Follower(Machine):
         limit = 0 if self._heard and not self._has_gap else MAX_ROWS
         self._has_gap = False
         self._asked_rows = limit > 0
-        return Step(None, (Effect(self._state.name, 0, GetRows(self._tip()[0], limit, self._held(self._state.seq))),))
+        return Step(None, (Effect(self.state.name, 0, GetRows(self._tip()[0], limit, self._held(self.state.seq))),))
 
     @property
     def _is_synchronous(self) -> bool:
@@ -204,7 +207,7 @@ class Follower(Machine):
         asked_us, self._asked_us = self._asked_us, -1
         self._of_us = message.sent_us
         self._branch_seq = message.seq
-        state = self._state
+        state = self.state
         count = message.after - state.seq  # rows heard that would be confirmed
         if not 0 <= count <= len(self._heard):
             return NOTHING  # the answer to a question from before: the next one comes soon
@@ -250,12 +253,12 @@ class Follower(Machine):
             self._heard, self._heard_bytes = [], 0
             return self._ask(now)
         self._goal = None
-        seq = self._state.seq
+        seq = self.state.seq
         if message.chain:
             text = f"row {seq} of {self._whom} is another one than here: it was restored, or another took its place"
             self.alarms["diverged"] = text
         else:
-            text = f"this replica is ahead of its {self.of_role}: it has row {seq}, {self._state.name} ends at {message.seq}"
+            text = f"this replica is ahead of its {self.of_role}: it has row {seq}, {self.state.name} ends at {message.seq}"
             self.alarms["ahead"] = f"{text}: was it restored from an old copy?"
         return NOTHING
 
@@ -288,7 +291,7 @@ class Follower(Machine):
 
     def standing(self, now: Now) -> Standing:
         """As of when answers are that are given now."""
-        state = self._state
+        state = self.state
         return Standing(state.epoch, state.seq, max(0, self._branch_seq - state.seq), self.lag_us(now))
 
     def info(self, now: Now) -> ReplicaInfo:
@@ -297,7 +300,7 @@ class Follower(Machine):
         word = self._word()
         return ReplicaInfo(
             name=self._name,
-            of=self._state.name,
+            of=self.state.name,
             endpoint=self._endpoint,
             instance=self._instance,
             epoch=at.epoch,

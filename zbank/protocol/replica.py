@@ -17,25 +17,10 @@ from zbank.protocol.messages import BRANCH, REPLICA, AckedBy, AnyMessage, GetAcc
 from zbank.protocol.records import Record
 
 
-class BranchReplica(Follower):
+class BranchReplica(Follower[BranchState]):
     """The state machine of a branch's replica."""
 
     of_role: ClassVar[str] = BRANCH
-
-    def __init__(
-        self,
-        name: str,
-        endpoint: str,
-        instance: bytes,
-        state: BranchState,
-        chain: bytes,
-        before: Follower | None = None,
-        *,
-        can_lead: bool = True,
-    ) -> None:
-        """As `Follower`."""
-        super().__init__(name, endpoint, instance, state, chain, before, can_lead=can_lead)
-        self.state = state
 
     def _word(self) -> AckedBy | None:
         return self.state.acks
