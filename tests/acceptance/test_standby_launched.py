@@ -13,10 +13,12 @@ import pytest
 from tests.acceptance.cluster import wait_until
 from tests.acceptance.standby import Office
 from tests.acceptance.test_launcher import Launcher
-from tests.acceptance.test_replicas_started import READY
+from tests.acceptance.test_replicas_started import READY, runs
 from zbank.apps.launcher_setup import SECURE_FOLDER
 from zbank.config import STANDBY_NAME
 from zbank.errors import ZbankError
+
+__all__ = ["runs"]
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -27,14 +29,6 @@ def office(tmp_path: Path) -> Iterator[Office]:
     found = Office(tmp_path)
     yield found
     found.close()
-
-
-@pytest.fixture
-def runs() -> Iterator[list[Launcher]]:
-    made: list[Launcher] = []
-    yield made
-    for launcher in made:
-        launcher.close()
 
 
 def row_of(launcher: Launcher, name: str) -> tuple[str, str]:

@@ -122,6 +122,7 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
+    """A branch with a replica that is synchronous."""
     with closing(Pair(tmp_path)) as both:
         both.name()
         both.left.clear()

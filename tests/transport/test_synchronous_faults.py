@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from tests.transport.actors import INSTANCE, pay
-from tests.transport.test_synchronous import ANOTHER, THE_ONE, Pair, status, told
+from tests.transport.test_synchronous import ANOTHER, THE_ONE, Pair, pair, status, told
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, prepare, txn_of
 from zbank.errors import StorageFull
 from zbank.protocol import gate
@@ -32,13 +29,7 @@ from zbank.protocol.messages import (
 OTHER = bytes(range(1, 17))  #: instance of another replica's store
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """A branch with a replica that is synchronous."""
-    with closing(Pair(tmp_path)) as both:
-        both.name()
-        both.left.clear()
-        yield both
+__all__ = ["pair"]
 
 
 def fault_of(pair: Pair) -> str:

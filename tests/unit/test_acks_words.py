@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from tests.unit.protocol_support import (
@@ -10,12 +9,12 @@ from tests.unit.protocol_support import (
     SECOND_US,
     CoordinatorDesk,
     branch_desk,
-    coordinator_desk,
     from_branch,
     id_of,
     of_kind,
     register,
 )
+from tests.unit.test_naming_acks import COPY, ITSELF, MEANT, desk
 from zbank.protocol.gate import keeps_all
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -39,17 +38,7 @@ from zbank.protocol.messages import (
 )
 from zbank.protocol.records import AcksNamed, BranchLeft
 
-COPY = ReplicaInfo("Mumbai-replica", "Mumbai", "tcp://127.0.0.1:9200", id_of(77), 1, 8, 0, 100_000)
-ITSELF = Sender(b"copy", REPLICA, COPY.name)
-MEANT = NameAcks("Mumbai", COPY.name, COPY.instance, "ops")
-
-
-@pytest.fixture
-def desk() -> CoordinatorDesk:
-    """Mumbai and its replica are there."""
-    desk = coordinator_desk().joined()
-    desk.ask(RegisterReplica(COPY), ITSELF)
-    return desk
+__all__ = ["desk"]
 
 
 def named(desk: CoordinatorDesk, message: NameAcks = MEANT) -> AckedBy:
