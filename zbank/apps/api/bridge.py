@@ -18,7 +18,7 @@ from zbank.apps.api.access import ANYBODY, DRILL, PROMOTE, Principal
 from zbank.apps.api.feed import EventFeed
 from zbank.apps.api.metrics import Metrics
 from zbank.apps.api.problems import FORBIDDEN, TOO_MANY, UNAUTHORIZED, Problem
-from zbank.apps.api.tokens import TokenList
+from zbank.apps.api.tokens import TokenList, TokensUnknown
 from zbank.errors import ZbankError
 from zbank.ids import SECRET_PREFIX
 from zbank.protocol.messages import COORDINATOR, StatusInfo
@@ -137,7 +137,11 @@ class Bridge:
         guesses = f"guesses {request.remote_addr}"
         principal = None
         if scheme.lower() == "bearer" and len(secret) <= MAX_SECRET_CHARS and secret.startswith(SECRET_PREFIX):
-            principal = self.tokens.principal(secret, may_ask=self._limiter.test(self._guesses, guesses))
+            try:
+                principal = self.tokens.principal(secret, may_ask=self._limiter.test(self._guesses, guesses))
+            except TokensUnknown:
+                self._limiter.hit(self._guesses, guesses)  # it may have been one, and has cost as much
+                raise
         if principal is None:
             if not self._limiter.hit(self._guesses, guesses):
                 raise Problem(TOO_MANY, "too many wrong tokens from your address: wait a minute", retry_after_s=60)

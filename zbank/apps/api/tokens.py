@@ -21,7 +21,7 @@ from zbank.transport.client_tokens import secret_digest
 
 FOLLOW_S = 0.5
 WAIT_S = 1.0  #: for another thread that asks already
-ASK_AGAIN_S = 0.1  #: for an unknown token the list is asked for at most so often
+ASK_AGAIN_S = 0.1  #: for unknown tokens the list is asked for at most so often
 STALE_S = 900.0
 
 log = logging.getLogger("zbank.rest")
@@ -80,7 +80,8 @@ class TokenList:
         digest = secret_digest(secret)
         token = self._by_digest.get(digest)
         if token is None and may_ask:
-            self.refresh(at_most_every_s=ASK_AGAIN_S)
+            if not self.refresh(came_s=time.monotonic()):
+                raise TokensUnknown("the coordinator, which alone may know this token, does not answer: try again later")
             token = self._by_digest.get(digest)
         self._check_known()
         if token is None or not hmac.compare_digest(token.secret_digest, digest) or token.revoked_us:
@@ -92,30 +93,36 @@ class TokenList:
     def nobody(self) -> Principal | None:
         """Who asks without a token: anybody, where that is allowed; else None. Raises TokensUnknown."""
         if not self.is_known:
-            self.refresh(at_most_every_s=ASK_AGAIN_S)
+            self.refresh(came_s=time.monotonic())
         self._check_known()
         return ANYBODY if self.is_open else None
 
-    def refresh(self, *, at_most_every_s: float = 0.0) -> None:
-        """Ask the coordinator now. What goes wrong is left to the next time: the list known last holds."""
+    def refresh(self, *, came_s: float | None = None) -> bool:
+        """Ask the coordinator; False when there is no answer. That is left to the next time: the list known last holds.
+
+        `came_s`: when somebody came for whom it is asked. A question that was put since then does for this one, too; one put
+        before does not, however late its answer came: it may not tell of the token that was made in between.
+        """
         if not self._lock.acquire(timeout=WAIT_S):
-            return  # somebody else is asking, and gets no answer
+            return False  # somebody else is asking, and gets no answer
         try:
-            if time.monotonic() - self._asked_s < at_most_every_s:
-                return
+            if came_s is not None:
+                if self._asked_s >= came_s:
+                    return self._heard_s >= came_s
+                time.sleep(max(0.0, self._asked_s + ASK_AGAIN_S - time.monotonic()))
+            self._asked_s = time.monotonic()
             try:
                 found = self._bank.tokens(self._version)
             except ZbankError as error:
                 log.debug("the tokens cannot be had: %s", error)
-                return
-            finally:
-                self._asked_s = time.monotonic()
+                return False
             self._heard_s = time.monotonic()
             # A lower version is that of a coordinator that was replaced: what was revoked since stands as good there.
             if found is not None and found[0] >= self._version:
                 version, tokens = found
                 self._by_digest = {token.secret_digest: token for token in tokens}
                 self._version = version
+            return True
         finally:
             self._lock.release()
 
