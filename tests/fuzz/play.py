@@ -138,7 +138,8 @@ class Play:
         self.desk.engine.tick(self.desk.clock.advance(2 * SECOND_US))  # it sees that there is room
 
     def _down(self) -> None:
-        self.desk.engine.machine.peer_down(self.draw(st.sampled_from(("Pune", COORDINATOR_NAME, "", "\0"))))
+        name = self.draw(st.sampled_from(("Pune", COORDINATOR_NAME, "", "\0")))
+        self.desk.engine.machine.peer_down(name, self.desk.clock.now())
 
     def _restart(self) -> None:
         before = self.portrait()

@@ -227,7 +227,7 @@ class World:
         old = self.actors.pop(MUMBAI)
         self.lost_rows = old.journal()
         old.close()
-        self.actors[BOSS].engine.machine.peer_down(MUMBAI)
+        self.actors[BOSS].engine.machine.peer_down(MUMBAI, self.clock.now())
         self.late = [frame for frame in self.frames if frame[:2] == (MUMBAI, BOSS)]
         self.frames = [frame for frame in self.frames if frame[:2] != (MUMBAI, BOSS)]
         self.is_open = False
@@ -302,7 +302,7 @@ class World:
             self.deliver(frame)
         self.held = {BOSS}
         delhi = self.actors[DELHI].engine.machine
-        delhi.peer_down(BOSS)
+        delhi.peer_down(BOSS, self.clock.now())
         self.met["the coordinator falls silent"] += 1
         for _ in range(40):
             self.clock.advance(400_000)

@@ -279,10 +279,10 @@ class Town:
         """Each takes the other for gone."""
         self.hang_up(process.key)
         if process.is_up and not process.is_paused:
-            process.engine.machine.peer_down(BOSS)
+            process.engine.machine.peer_down(BOSS, self.clock.now())
         if self.bound.get(process.name) is process and self.boss.is_up and not self.boss.is_paused:
             del self.bound[process.name]
-            self.boss.engine.machine.peer_down(process.name)
+            self.boss.engine.machine.peer_down(process.name, self.clock.now())
 
     # --- ends and beginnings ------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ def after_a_row(message: AnyMessage, sender: Sender = CUSTOMER) -> Callable[[Off
 
 def promoting(office: Office) -> list[Effect]:
     office.send(RegisterReplica(OF_MUMBAI), Sender(b"copy", REPLICA, OF_MUMBAI.name))
-    office.coordinator.engine.machine.peer_down("Mumbai")
+    office.coordinator.engine.machine.peer_down("Mumbai", office.clock.now())
     office.left.clear()
     return office.send(Promote("Mumbai", OF_MUMBAI.name, OF_MUMBAI.instance))
 

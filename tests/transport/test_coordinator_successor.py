@@ -219,7 +219,7 @@ class TestTheOldOne:
         assert office.zombie is not None
         office.zombie.tick(SILENT_US + 1)
         for name in office.branches:
-            office.zombie.engine.machine.peer_down(name)  # as the loop says of who was silent
+            office.zombie.engine.machine.peer_down(name, office.clock.now())  # as the loop says of who was silent
         return office
 
     def test_its_late_prepare_is_stale_and_ends_it(self, late: Office) -> None:

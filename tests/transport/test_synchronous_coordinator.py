@@ -88,7 +88,7 @@ def test_a_branch_is_told_that_another_took_its_place_once_that_is_on_both_disks
     desk.tick(60 * SECOND_US)
     acknowledge(desk)
     desk.turn((Sender(b"copy", REPLICA, OF_MUMBAI.name), 0, RegisterReplica(OF_MUMBAI)))
-    desk.engine.machine.peer_down("Mumbai")
+    desk.engine.machine.peer_down("Mumbai", desk.clock.now())
     desk.turn((CUSTOMER, 1, Promote("Mumbai", OF_MUMBAI.name, OF_MUMBAI.instance)))
     former = coordinator.call(BRANCH, "Mumbai")
     former.send(register("Mumbai"))

@@ -157,6 +157,11 @@ class Desk:
         assert (effect.to, effect.n) == (sender.address, n), f"{effect} does not go to who asked"
         return effect.message
 
+    def down(self, name: str, for_us: int = 0) -> None:
+        """An actor was lost so long ago."""
+        self.machine.peer_down(name, self.clock.now())
+        self.clock.advance(for_us)
+
     def tick(self, after_us: int = 0) -> list[Effect]:
         """Let time pass, and the actor see it."""
         step = self.machine.tick(self.clock.advance(after_us))

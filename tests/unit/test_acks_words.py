@@ -82,7 +82,7 @@ def test_a_replica_of_a_branch_that_has_left_is_named_by_nobody(desk: Coordinato
 def test_who_is_the_branch_itself_cannot_be_its_synchronous_replica(desk: CoordinatorDesk) -> None:
     desk.tick(60 * SECOND_US)
     desk.ask(RegisterReplica(COPY), ITSELF)
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
     back = replace(register("Mumbai"), acks=COPY.name)
     back = replace(back, info=replace(back.info, instance=COPY.instance, epoch=9))
@@ -97,7 +97,7 @@ def test_who_is_the_branch_itself_cannot_be_its_synchronous_replica(desk: Coordi
 def test_who_may_have_rows_that_became_void_is_not_named_because_a_config_wants_it(desk: CoordinatorDesk) -> None:
     desk.tick(60 * SECOND_US)
     desk.ask(RegisterReplica(COPY), ITSELF)
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
     back = replace(register("Mumbai"), acks="Mumbai-other")
     back = replace(back, info=replace(back.info, instance=COPY.instance, epoch=9))

@@ -172,7 +172,7 @@ def test_a_decision_is_resent_to_who_is_there_and_has_not_acked() -> None:
     """P5: until every ack is in; to a branch that is away when it comes back."""
     desk = decided()
     ack_of(desk, "Mumbai")
-    desk.machine.peer_down("Delhi")
+    desk.down("Delhi")
     for _ in range(5):
         assert of_kind(Commit, desk.tick(SECOND_US)) == []
     assert of_kind(Commit, desk.send(register("Delhi", epoch=2), from_branch("Delhi"))) == [

@@ -22,6 +22,7 @@ from tests.unit.protocol_support import (
 )
 from zbank.domain.legs import Leg
 from zbank.protocol import coordinator, forwarding
+from zbank.protocol.directory import MOMENT_US
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     COMMITTED,
@@ -81,18 +82,33 @@ def test_the_directory_outlives_a_restart() -> None:
     assert directory(desk.ask(GetDirectory())) == dict.fromkeys(BRANCHES, False)
     desk.joined(["Pune"])
     assert directory(desk.ask(GetDirectory())) == {"Delhi": False, "Mumbai": False, "Pune": True}
-    desk.machine.peer_down("Pune")
+    desk.down("Pune")
     assert directory(desk.ask(GetDirectory()))["Pune"] is False
 
 
 def test_a_transfer_with_a_branch_that_is_away() -> None:
     """P6: said at once, and no outcome; nothing was sent to anybody."""
     desk = coordinator_desk().joined()
-    desk.machine.peer_down("Delhi")
+    desk.down("Delhi", MOMENT_US)
     assert code_of(desk.ask(PAYING)) == "branch_unavailable"
     assert of_kind(Prepare, desk.tick(SECOND_US)) == []
-    never_here = coordinator_desk().ask(PAYING)
-    assert code_of(never_here) == "branch_unavailable"
+    nobody_came = coordinator_desk()
+    nobody_came.clock.advance(MOMENT_US)
+    assert code_of(nobody_came.ask(PAYING)) == "branch_unavailable"
+
+
+def test_who_wants_a_branch_that_has_just_been_lost_is_asked_for_a_moments_patience() -> None:
+    """A connection is soon made again, as when keys are rotated; and all call again when the coordinator was restarted."""
+    desk = coordinator_desk().joined()
+    desk.down("Delhi", MOMENT_US - 1)
+    desk.roll_back()
+    restarted = coordinator_desk().joined().restarted().joined(["Mumbai"])
+    for one in (desk, restarted, coordinator_desk()):
+        answer = one.ask(PAYING)
+        assert isinstance(answer, Fault)
+        assert (answer.code, answer.retry_after_ms > 0) == ("busy", True)
+        one.joined()
+        assert of_kind(Prepare, one.send(PAYING))
 
 
 def test_a_transfer_with_an_unknown_branch() -> None:
@@ -171,6 +187,8 @@ def test_what_is_passed_on_is_bounded_and_forgotten_in_time(monkeypatch: pytest.
 def test_a_local_transfer_for_a_branch_that_is_away() -> None:
     """P1: the branch is asked for nothing."""
     desk = coordinator_desk().joined(["Delhi"])
+    assert code_of(desk.ask(LOCAL)) == "busy"
+    desk.clock.advance(MOMENT_US)
     assert code_of(desk.ask(LOCAL)) == "branch_unavailable"
 
 

@@ -44,7 +44,7 @@ def tell(desk: CoordinatorDesk, info: ReplicaInfo) -> AnyMessage:
 
 def promote(desk: CoordinatorDesk, info: ReplicaInfo) -> AnyMessage:
     """An operator wants it, as soon as its branch is silent."""
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     (effect,) = desk.send(Promote("Mumbai", info.name, info.instance), OFFICER)
     return effect.message
 

@@ -72,7 +72,7 @@ def test_it_is_asked_for_ever_at_a_steady_pace() -> None:
 def test_the_others_are_asked_when_the_coordinator_is_away() -> None:
     """All other participants, and the coordinator still."""
     desk = in_doubt()
-    desk.machine.peer_down("coordinator")
+    desk.down("coordinator")
     assert asked(desk.tick(ASK_OTHERS_AFTER_US - 1)) == [("coordinator", ASK)]
     assert asked(desk.tick(INQUIRE_EVERY_US)) == [("coordinator", ASK), ("Delhi", ASK), ("Pune", ASK)]
     desk.send(Registered("coordinator", 2, ()), BOSS)
@@ -89,7 +89,7 @@ def test_a_coordinator_that_was_not_there_since_the_start_is_away() -> None:
 def test_another_coordinator_being_there_does_not_count() -> None:
     """Each txn is its own coordinator's."""
     desk = in_doubt()
-    desk.machine.peer_down("coordinator")
+    desk.down("coordinator")
     desk.send(Registered("second", 1, ()), from_coordinator("second"))
     assert len(desk.tick(ASK_OTHERS_AFTER_US)) == 3
 
@@ -147,7 +147,7 @@ def test_asked_by_hand_it_asks_at_once() -> None:
     *asks, told = desk.send(InquireNow(TXN, id_of(1)))
     assert asked(asks) == [("coordinator", ASK)]
     assert told.message == Inquired(id_of(1), ("coordinator",))
-    desk.machine.peer_down("coordinator")
+    desk.down("coordinator")
     *asks, told = desk.send(InquireNow(TXN, id_of(1)))
     assert [to for to, _ in asked(asks)] == ["coordinator", "Delhi", "Pune"]
     assert told.message == Inquired(id_of(1), ("coordinator", "Delhi", "Pune"))

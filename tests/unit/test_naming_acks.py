@@ -87,7 +87,7 @@ def test_only_what_was_seen_is_named(desk: CoordinatorDesk) -> None:
 def test_a_branch_that_cannot_follow_is_told_nothing(desk: CoordinatorDesk, message: NameAcks) -> None:
     """It may be lost: then its replica has all, and a later word would hide that."""
     word = named(desk)
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     assert code_of(desk, message) == "branch_unavailable"
     assert word_of(desk) == word
 
@@ -108,7 +108,7 @@ def test_after_a_promotion_the_branch_stands_alone(desk: CoordinatorDesk) -> Non
     named(desk)
     desk.tick(60 * SECOND_US)
     desk.send(RegisterReplica(COPY), ITSELF)
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     assert isinstance(desk.ask(Promote("Mumbai", COPY.name, COPY.instance, "ops")), Promoting)
     word = word_of(desk)
     assert word is not None

@@ -308,7 +308,7 @@ def test_a_restarted_coordinator_is_asked_at_once() -> None:
     before = list(desk.lines)
     for epoch in (2, 1):  # a change of the directory, and a late message
         assert desk.send(Registered("coordinator", epoch, ()), BOSS) == []
-    desk.machine.peer_down("coordinator")
+    desk.down("coordinator")
     assert len(desk.send(Registered("coordinator", 2, ()), BOSS)) == 2
     assert desk.lines == before
     assert desk.send(Registered("second", 1, ()), from_coordinator("second")) == []

@@ -21,7 +21,7 @@ def desk() -> CoordinatorDesk:
     desk = coordinator_desk().joined()
     desk.tick(60 * SECOND_US)  # it was not just started
     desk.ask(RegisterReplica(COPY), ITSELF)
-    desk.machine.peer_down("Mumbai")
+    desk.down("Mumbai")
     return desk
 
 

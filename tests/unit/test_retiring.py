@@ -24,6 +24,7 @@ from tests.unit.protocol_support import (
     txn_of,
 )
 from zbank.domain.legs import CASH
+from zbank.protocol.directory import MOMENT_US
 from zbank.protocol.leaving import LEAVE_LIMIT_US
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -231,6 +232,7 @@ def test_it_comes_and_goes_in_the_acts() -> None:
 @pytest.mark.parametrize(("name", "code"), [("Lima", "branch_not_found"), ("Delhi", "branch_unavailable")])
 def test_only_a_branch_that_is_there(name: str, code: str) -> None:
     desk = coordinator_desk().joined(["Pune"])
+    desk.clock.advance(MOMENT_US)
     assert code_of(desk.ask(RetireBranch(name), OPERATOR)) == code
 
 

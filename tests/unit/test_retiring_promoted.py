@@ -168,7 +168,7 @@ def promote(desk: CoordinatorDesk) -> AnyMessage:
 
 def promoted(desk: CoordinatorDesk) -> None:
     """Pune is down, and its replica takes its place."""
-    desk.coordinator.peer_down("Pune")
+    desk.down("Pune")
     effects = desk.send(PROMOTE, OPERATOR, 9)
     assert of_kind(Promoting, effects)
     assert isinstance(desk.last, BranchPromoted)
@@ -184,7 +184,7 @@ def test_nobody_is_promoted_to_be_a_retired_branch() -> None:
     desk = town()
     desk.send(ASK, OPERATOR)
     desk.send(CLOSED, from_branch("Pune"))
-    desk.coordinator.peer_down("Pune")
+    desk.down("Pune")
     for again in (desk, desk.restarted()):
         answer = promote(again)
         assert isinstance(answer, Fault)
@@ -218,7 +218,7 @@ def test_what_the_former_one_said_of_its_end_is_void() -> None:
     desk.turn([(from_branch(name), 0, Vote(txn_of(1), id_of(1), "yes", 0, 1)) for name in ("Mumbai", "Pune")])
     desk.send(ASK, OPERATOR, 7)
     desk.send(CLOSED, from_branch("Pune"))  # its ack of the transfer is not there yet
-    desk.coordinator.peer_down("Pune")
+    desk.down("Pune")
     effects = desk.send(PROMOTE, OPERATOR, 9)
     assert [(effect.n, type(effect.message)) for effect in effects] == [(7, Fault), (9, Promoting)]
     desk.send(CLOSED, from_branch("Pune"))  # of the former one, late

@@ -170,7 +170,7 @@ class Coordinator(Machine):
             return _told(sender, n, fault_of(error))
         names = branches_of(legs)
         if len(names) == 1:
-            fault = self.directory.unavailable(names)
+            fault = self.directory.unavailable(names, now)
             if fault is not None:
                 return _told(sender, n, fault)
             return self._forwarder.forward(sender, n, message, names[0], self.state.epoch, now)
@@ -181,7 +181,7 @@ class Coordinator(Machine):
         settled = self.state.settled.get(message.id)
         if settled is not None:
             return _told(sender, n, replay(settled, digest, sender.caller, is_ended=True))
-        fault = self.directory.unavailable(names) or self._leaver.refuse(names) or self._busy()
+        fault = self.directory.unavailable(names, now) or self._leaver.refuse(names) or self._busy()
         if fault is not None:
             return _told(sender, n, fault)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
@@ -337,9 +337,9 @@ class Coordinator(Machine):
         """Note what has changed in the list of keys."""
         return Step(self.state.acts.seen(good))
 
-    def peer_down(self, name: str) -> None:
-        """A branch is silent: new transfers with it are refused as branch_unavailable."""
-        self.directory.gone(name)
+    def peer_down(self, name: str, now: Now) -> None:
+        """A branch is gone: if it does not come back at once, new transfers with it are refused as branch_unavailable."""
+        self.directory.gone(name, now)
 
     def tick(self, now: Now) -> Step:
         """Send again, give up, tell late, end."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from zbank.clock import Now, format_time
 from zbank.protocol import messages
 from zbank.protocol.coordinator_state import CoordinatorState
-from zbank.protocol.machine import EPOCH_LEAP, Effect, Sender, Step
+from zbank.protocol.machine import BUSY_RETRY_MS, EPOCH_LEAP, Effect, Sender, Step
 from zbank.protocol.messages import (
     OUT_OF_OFFICE,
     AckedBy,
@@ -36,6 +36,9 @@ MAX_NAMES_TOLD = 10
 MAX_REPLICAS = 1_000
 REPLICA_SILENT_US = 5_000_000  #: who was silent for so long is not promoted
 MAX_RETIRED_TOLD = 1_000
+#: A connection that was lost, or a coordinator that was restarted, has branches call again: one that is well needs less than
+#: this. Who wants a transfer with it meanwhile is asked for a moment's patience.
+MOMENT_US = 2_000_000
 BACK_US = 5_000_000  #: after so long a branch that is well has registered with a coordinator that was restarted
 FORGOTTEN_AFTER_US = 3_600_000_000  #: a replica that was silent for so long
 
@@ -61,6 +64,7 @@ class Directory:
         self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
         self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
+        self._gone_us: dict[str, int] = {}  #: by branch: when it was lost
         self._turned_away: set[str] = set()  #: they are here, and look for another coordinator
         self.behind = ""  #: why this coordinator must not serve; "" = it may
 
@@ -73,10 +77,11 @@ class Directory:
         self._promoted = before._promoted
         self._wanted_acks = before._wanted_acks
         self.up = before.up
+        self._gone_us = before._gone_us
         self._turned_away = before._turned_away
         self.behind = before.behind
 
-    def unavailable(self, names: Iterable[str]) -> Fault | None:
+    def unavailable(self, names: Iterable[str], now: Now) -> Fault | None:
         """Why a transfer between these branches cannot begin now; None when it can."""
         for name in names:
             retired = self._state.retired.get(name)
@@ -85,6 +90,9 @@ class Directory:
             if name in self.up:
                 continue
             if name in self._state.branches or name in self._configured:
+                if now.mono_us - self._gone_us.get(name, self.begun_us) < MOMENT_US:
+                    detail = f"branch {name} is not connected in this moment: nothing was done; send the same id again soon"
+                    return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
                 return Fault(
                     code="branch_unavailable",
                     detail=f"branch {name} is not connected: nothing was done; send the same id again when it is back",
@@ -150,9 +158,10 @@ class Directory:
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
 
-    def gone(self, name: str) -> None:
-        """A branch is silent."""
+    def gone(self, name: str, now: Now) -> None:
+        """A branch has left, or is silent."""
         self.up.discard(name)
+        self._gone_us[name] = now.mono_us
         self._turned_away.discard(name)
 
     def turns_away(self, message: AnyMessage) -> bool:

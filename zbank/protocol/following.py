@@ -282,7 +282,7 @@ class Follower(Machine, Generic[Fold]):
             self.alarms.pop("silent", None)
         return Step(None, effects)
 
-    def peer_down(self, name: str) -> None:
+    def peer_down(self, name: str, now: Now) -> None:
         """Somebody is silent: asked again in time."""
 
     def lag_us(self, now: Now) -> int:

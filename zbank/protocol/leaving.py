@@ -68,7 +68,7 @@ class Leaver:
         known = self._state.retired.get(name)
         if known is not None:
             return _told([waiter], BranchRetired(known))
-        fault = self._directory.unavailable((name,))
+        fault = self._directory.unavailable((name,), now)
         if fault is not None:
             if fault.code == "branch_unavailable":
                 fault = Fault(

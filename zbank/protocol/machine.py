@@ -155,7 +155,7 @@ class Machine(ABC):
         """What follows from time passing; called about ten times a second."""
 
     @abstractmethod
-    def peer_down(self, name: str) -> None:
+    def peer_down(self, name: str, now: Now) -> None:
         """An actor of this name is silent."""
 
     @abstractmethod

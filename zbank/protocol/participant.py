@@ -366,7 +366,7 @@ class Participant(Machine):
         record = AcksBy(told) if told and (known is None or told.generation > known.generation) else None
         return Step(record, self._inquirer.due(now) + self._reconciler.due(now))
 
-    def peer_down(self, name: str) -> None:
+    def peer_down(self, name: str, now: Now) -> None:
         """A coordinator is silent: others will be asked."""
         self._inquirer.lost(name)
         self._reconciler.lost(name)

@@ -292,7 +292,7 @@ class ActorLoop:
         if name is not None:
             if not self._engine.has_stopped:  # else they come and go, and look for another one
                 log.warning("%s is gone", name)
-            self._engine.machine.peer_down(name)
+            self._engine.machine.peer_down(name, self._clock.now())
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ class ActorLoop:
             machine.alarms.pop(f"coordinator {before}", None)
         if silent:
             log.warning("coordinator %s is silent: local work goes on", link.name)
-            machine.peer_down(link.name)
+            machine.peer_down(link.name, self._clock.now())
         if link.complaint:
             machine.alarms[f"coordinator {link.endpoint}"] = link.complaint
         else:
