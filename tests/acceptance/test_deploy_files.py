@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -146,7 +147,7 @@ def test_the_image_has_a_user_of_its_own_and_no_tools() -> None:
 
 
 def test_there_are_units_to_check() -> None:
-    names = {"zbank-coordinator", "zbank-branch@", "zbank-rest", "zbank-dashboard"}
+    names = {"zbank-coordinator", "zbank-branch@", "zbank-replica@", "zbank-rest", "zbank-dashboard"}
     assert {path.stem for path in UNITS} == names
 
 
@@ -156,6 +157,10 @@ def test_a_unit_starts_a_command_that_there_is(path: Path) -> None:
     (line,) = settings["ExecStart"]
     program, *words = shlex.split(line.replace("%i", INSTANCE))
     assert program == "/opt/zbank/bin/zbank"
+    if words[-1] == "$ZBANK_FLAGS":
+        words[-1:] = []
+        (told,) = re.findall("^# ZBANK_FLAGS=(.*)", path.read_text("utf-8"), re.MULTILINE)
+        check_command([*words, *shlex.split(told)])
     check_command(words)
     assert settings["Restart"] == ["on-failure"]
     assert settings["RestartPreventExitStatus"] == ["2"]
