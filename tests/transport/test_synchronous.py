@@ -33,6 +33,7 @@ from zbank.protocol.messages import (
     Held,
     Outcome,
     Registered,
+    RegisterReplica,
     Rows,
     StatusInfo,
     Vote,
@@ -43,6 +44,7 @@ FROM_BRANCH = Sender("Mumbai", BRANCH, "Mumbai")
 THE_ONE = Sender(b"replica", REPLICA, "replica")
 ANOTHER = Sender(b"another", REPLICA, "another")
 WORD = AckedBy("replica", INSTANCE, 7)
+WORD_AGAIN = AckedBy("replica", INSTANCE, 8)
 
 
 def told(word: AckedBy) -> Registered:
@@ -333,6 +335,18 @@ def test_none_any_more_by_the_operator_lets_all_out(pair: Pair) -> None:
     assert isinstance(effect.message, Outcome)
     (effect,) = pair.pay()
     assert isinstance(effect.message, Outcome)
+
+
+def test_a_replica_says_at_once_that_it_is_the_one_by_a_new_word(pair: Pair) -> None:
+    pair.replica.turn((BOSS, 0, told(WORD)))
+    pair.replica.tick(SECOND_US)
+    pair.send(told(WORD_AGAIN), BOSS)
+    pair.sort(pair.branch.tick(0))
+    for effect in pair.replica.tick(ASK_EVERY_US):
+        pair.send(effect.message, THE_ONE)
+    pair.exchange()
+    (said,) = [one.message for one in pair.replica.tick(0) if isinstance(one.message, RegisterReplica)]
+    assert said.info.acks == WORD_AGAIN.generation
 
 
 def test_an_older_word_that_comes_after_a_newer_one_does_not_hide_it(pair: Pair) -> None:

@@ -108,6 +108,7 @@ class Follower(Machine, Generic[Fold]):
         self._asked_us = -1  #: when the answer that is awaited was asked for; -1 = none is
         self._due_us = 0  #: when to ask next
         self._told_us = 0
+        self._told_word: AckedBy | None = None  #: what the coordinators were told then
         self._of_us = 0  #: when the branch sent its last word, by its own clock
         self._begun_us = -1
         self._branch_seq: int = before._branch_seq if before else 0
@@ -269,8 +270,9 @@ class Follower(Machine, Generic[Fold]):
         effects: list[Effect] = []
         if now.mono_us >= self._due_us or self._has_gap:
             effects += self._ask(now).effects
-        if now.mono_us - self._told_us >= TELL_EVERY_US:
-            self._told_us = now.mono_us
+        word = self._word()
+        if now.mono_us - self._told_us >= TELL_EVERY_US or word != self._told_word:  # an operator waits for that
+            self._told_us, self._told_word = now.mono_us, word
             told = RegisterReplica(self.info(now))
             effects += [Effect(name, 0, told) for name in self._coordinators]
         if self._begun_us < 0:
