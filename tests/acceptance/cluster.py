@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,17 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMED_PORTS = 3  # the coordinator's feed takes the two ports after its own
 
 
+_given: deque[int] = deque(maxlen=400)  #: ports handed out lately: nobody may listen there yet, or just now
+
+
 def free_ports(count: int) -> int:
-    """The first of `count` neighbouring loopback ports that nobody listens on."""
-    return ports.free_ports(count, random.Random()).start
+    """The first of `count` neighbouring loopback ports that nobody listens on, and nobody else is about to."""
+    for _ in range(200):
+        found = ports.free_ports(count, random.Random())
+        if not set(found) & set(_given):
+            _given.extend(found)
+            return found.start
+    raise OSError(f"no {count} neighbouring ports were found that are free and were not given away")
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S, what: str = "the condition") -> None:

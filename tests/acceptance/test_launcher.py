@@ -54,6 +54,11 @@ class Launcher:
 
         wait_until(is_there, limit_s, f"{text!r} in the output:\n{self.output}")
 
+    def complaints(self) -> list[str]:
+        """What it logged that is not in order; but a slow machine, where one part waits for another for seconds, is."""
+        lines = [line for line in self.output.splitlines() if re.search("ERROR|WARNING|Traceback", line)]
+        return [line for line in lines if not re.search("ERROR: (no answer from|.*: out_of_office: )", line)]
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(STOP_LIMIT_S)
