@@ -57,7 +57,9 @@ class Launcher:
     def complaints(self) -> list[str]:
         """What it logged that is not in order; but a slow machine, where one part waits for another for seconds, is."""
         lines = [line for line in self.output.splitlines() if re.search("ERROR|WARNING|Traceback", line)]
-        return [line for line in lines if not re.search("ERROR: (no answer from|.*: out_of_office: )", line)]
+        errors = r"ERROR: (no answer from|.*: out_of_office: |\S+ has stopped: )"
+        waits = rf"{errors}|WARNING: (\S+ goes on: |coordinator \S+ is silent: )"
+        return [line for line in lines if not re.search(waits, line)]
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
