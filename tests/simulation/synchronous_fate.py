@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.failover_actor import MUMBAI
+from tests.simulation.failover_actor import BOSS, MUMBAI
 from tests.simulation.synchronous_judge import lossless
 from tests.simulation.synchronous_process import AFTER, BEFORE, Process
 from tests.simulation.synchronous_town import OFFICER, Town
@@ -65,14 +65,15 @@ class Fate(Town):
         elif what < 0.65:
             self._disconnect(process, random.choice([one for one in self.sites.values() if one is not process]))
         else:
-            self.operate(process.of if process is not self.boss else MUMBAI)
+            self.operate(process.of)
 
     def _disconnect(self, one: Process, other: Process) -> None:
         """Their connection breaks, or is cut for a while; or one that was cut is mended."""
         what = self.random.random()
         if what < 0.4:
-            if self.boss in (one, other):
-                self.hang_up(one.key, other.key)
+            for near, far in ((one, other), (other, one)):
+                if self.dialled(near) is far:
+                    self.lines.hang_up(near.key)
             self.network.break_link(one, other)
         elif what < 0.6:
             self.network.cut(one, other, both_ways=self.random.random() < 0.5)
@@ -88,6 +89,7 @@ class Fate(Town):
     def operate(self, branch: str) -> None:
         """The operator changes something about a branch's replicas."""
         random = self.random
+        branch = MUMBAI if branch == BOSS else branch
         replicas = self.replicas(branch)
         if branch in self.is_quiet or not replicas or self.serving(branch) is None:
             return
@@ -129,16 +131,14 @@ class Fate(Town):
         if found is None or self.boss.is_paused:
             self.met["nobody is lossless"] += 1
             return False
-        asked: list[Incoming] = [(OFFICER, 1, Promote(branch, found.name, found.instance))]
-        self.answer = None
+        n = self.order()
+        self.promoting[n] = found
+        asked: list[Incoming] = [(OFFICER, n, Promote(branch, found.name, found.instance))]
         self.boss.take(asked)
         if not self.boss.is_up:  # who is not answered asks again
             self.boss.restart()
             self.boss.take(asked)
-        if not isinstance(self.answer, Promoting):
-            return False
-        self.judge.promoted(found)
-        return True
+        return isinstance(self.answer, Promoting)
 
     # --- the end -------------------------------------------------------------------------------------------------------
 

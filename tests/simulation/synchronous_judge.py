@@ -206,7 +206,7 @@ class Judge:
         told = self.told[info.of]
         former = told.holder
         told.holder = self._town.disk(info.instance)
-        word = self._town.coordinator.state.acks.get(info.of)
+        word = self._town.boss.coordinator.state.acks.get(info.of)
         if word is not None and word.replica:
             raise Breach(f"{info.of} has another data file, and still {word.replica} is to acknowledge what it does")
         self.words.pop(info.of, None)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulation.failover_actor import Actor
+from zbank.apps.serving import role_named
 from zbank.clock import Now
 from zbank.domain.legs import CASH, CLEARING
-from zbank.errors import StorageFull
+from zbank.errors import FenceLost, StorageFull
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.coordinator import Coordinator
+from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect, Sender, Step
@@ -91,6 +94,18 @@ class NotedParticipant(Participant):
         return self.process.noted(super().tick(now))
 
 
+class NotedCoordinator(Coordinator):
+    """The same of a coordinator."""
+
+    process: Process
+
+    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
+        return self.process.noted(super().decide(sender, n, message, now))
+
+    def tick(self, now: Now) -> Step:
+        return self.process.noted(super().tick(now))
+
+
 class Process(Actor):
     """A machine with one data file, and the process on it: a coordinator, a branch, or a replica that may become one."""
 
@@ -145,6 +160,18 @@ class Process(Actor):
         machine.process = self
         return machine
 
+    def deciding(self, state: CoordinatorState, before: Coordinator | None) -> Coordinator:
+        machine = NotedCoordinator(state, before=before, wanted_acks=self.wanted_acks)
+        machine.process = self
+        return machine
+
+    @property
+    def coordinator(self) -> Coordinator:
+        """Its state machine, as it is or as it was when it died."""
+        machine = self.engine.machine
+        assert isinstance(machine, Coordinator)
+        return machine
+
     def crash(self) -> None:
         """Like kill -9."""
         if self.is_up:
@@ -166,9 +193,9 @@ class Process(Actor):
         self.path = self.path.with_name(f"{self.key}{self._file}.db")
         self.restart()
 
-    def become_branch(self) -> None:
-        """Its file is the branch's from here on."""
-        self.name, self.role = self.of, BRANCH
+    def become(self) -> None:
+        """Its file is that of whom it followed from here on."""
+        self.name, self.role = self.of, role_named(self.of)
         self.restart()
 
     def save(self, folder: Path) -> int:
@@ -206,8 +233,8 @@ class Process(Actor):
         self._fresh.clear()
         try:
             effects = self.engine.turn(batch, town.clock.now())
-        except Killed:
-            self.crash()
+        except (Killed, FenceLost) as error:
+            self._die(error)
             return
         except TakesOver as promotion:
             town.take_over(self, promotion)
@@ -223,13 +250,20 @@ class Process(Actor):
         self._fresh.clear()
         try:
             effects = self.engine.tick(self.town.clock.now())
-        except Killed:
-            self.crash()
+        except (Killed, FenceLost) as error:
+            self._die(error)
+            return
+        except TakesOver as promotion:
+            self.town.take_over(self, promotion)
             return
         self._stand([])
         self.town.judge.ticked(self)
         self.town.sent_by(self, effects)
         self.engine.maintain(idle=True)
+
+    def _die(self, why: BaseException) -> None:
+        self.crash()
+        self.town.met["has lost its office"] += isinstance(why, FenceLost)
 
     def _stand(self, batch: list[Incoming]) -> None:
         """What was decided now stands on all that is forced by now."""
@@ -244,7 +278,7 @@ class Process(Actor):
         """The row that something stands on which leaves now. What was never seen before was made in this very turn."""
         if isinstance(effect.message, Position):
             return effect.message.seq
-        if effect.to == CUSTOMER.address:
+        if effect.to == CUSTOMER.address and self.role == BRANCH:  # reads among them, which no decision has made
             return self.town.customers.stands[effect.n]
         known = self._stands.pop(id(effect), None)
         return self.store.seq if known is None else known[1]
