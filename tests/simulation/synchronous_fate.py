@@ -6,7 +6,7 @@ from tests.simulation.failover_actor import BOSS, MUMBAI
 from tests.simulation.synchronous_judge import lossless
 from tests.simulation.synchronous_process import AFTER, BEFORE, Process
 from tests.simulation.synchronous_town import OFFICER, Town
-from zbank.protocol.messages import BRANCH, REPLICA, Promote, Promoting, ReplicaInfo
+from zbank.protocol.messages import REPLICA, Promote, Promoting, ReplicaInfo
 from zbank.transport.engine import Incoming
 
 REST_ROUNDS = 120
@@ -121,7 +121,7 @@ class Fate(Town):
         directory = self.directory()
         if directory is None:
             return None
-        words = {info.name: info.acks for info in directory.branches}
+        words = directory.words()
         fit = (info for info in directory.replicas if info.of == branch and lossless(words.get(branch), info))
         return next((info for info in fit if not self.disk(info.instance).is_gone), None)
 
@@ -171,13 +171,13 @@ class Fate(Town):
         """Where a branch waits for a replica that is gone for good, the operator names another one, or none."""
         directory = self.directory()
         assert directory is not None
-        for info in directory.branches:
-            live = [process.disk.instance for process in self.replicas(info.name)]
-            if info.acks is not None and info.acks.replica and info.acks.instance not in live:
-                self.give_word(info.name, self.random.choice([None, *self.replicas(info.name)]))
+        for name, word in directory.words().items():
+            live = [process.disk.instance for process in self.replicas(name)]
+            if word is not None and word.replica and word.instance not in live:
+                self.give_word(name, self.random.choice([None, *self.replicas(name)]))
 
     @property
     def _is_level(self) -> bool:
         """All replicas have what their branches have."""
-        last = {process.name: process.disk.seq for process in self.sites.values() if process.role == BRANCH}
+        last = {process.name: process.disk.seq for process in self.sites.values() if process.role != REPLICA}
         return all(process.disk.seq == last[process.of] for process in self.sites.values() if process.role == REPLICA)

@@ -187,9 +187,13 @@ class Town:
             elif isinstance(to, str):
                 self._send_to(actor, to, envelopes)
 
+    def who_dialled(self, route: object) -> Process | None:
+        """Whose connection that is; None when it is none of a machine."""
+        return self.sites.get(route.decode().partition(">")[0]) if isinstance(route, bytes) else None
+
     def _send_back(self, source: Process, route: bytes, envelopes: list[tuple[int, AnyMessage]]) -> None:
         """To who dialled, if that connection still stands."""
-        target = self.sites.get(route.decode().partition(">")[0])
+        target = self.who_dialled(route)
         if target is not None and self.network.route(target, source) == route:
             self._send(Frame(source, target, Sender(source.name, source.role, source.name), envelopes, target.life))
 
