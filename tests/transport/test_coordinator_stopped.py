@@ -1,0 +1,61 @@
+"""A coordinator that has stopped for want of its replica keeps nobody: not with it, nor out when it is back (PROTOCOL R3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.transport.office import Office
+from tests.transport.test_coordinator_replica import code_of, token
+from tests.unit.protocol_support import of_kind
+from zbank.protocol.coordinator import Coordinator
+from zbank.protocol.gate import SILENT_US
+from zbank.protocol.messages import Fault, Registered
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """Two branches, and a replica that has all."""
+    with closing(Office(tmp_path)) as found:
+        found.join_standby()
+        for name in found.branches:
+            found.register(name)
+            found.until_told(found.tick())
+        found.left.clear()
+        yield found
+
+
+def up(office: Office) -> set[str]:
+    """The branches that the coordinator has."""
+    machine = office.coordinator.engine.machine
+    assert isinstance(machine, Coordinator)
+    return machine.directory.up
+
+
+def test_who_was_turned_away_is_called_back(office: Office) -> None:
+    """An answer that has waited for the replica goes to whatever connection the branch has by then, and is believed there."""
+    office.send(token(1))
+    office.register("Mumbai")
+    office.coordinator.engine.machine.peer_down("Mumbai", office.clock.now())
+    office.alone(SILENT_US + 1)
+    office.register("Mumbai")
+    assert code_of(office.left[-1].message) == "out_of_office"
+    assert up(office) == {"Delhi"}
+    left = [effect for _ in range(5) for effect in [*office.exchange(), *office.tick()]]
+    assert "Mumbai" in [to for to, _ in of_kind(Registered, left)], "it believes that it was taken in"
+    assert [(to, fault.code) for to, fault in of_kind(Fault, left)] == [("Mumbai", "hello_first")], "and is told better, once"
+    office.register("Mumbai")
+    assert up(office) == {"Delhi", "Mumbai"}
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_is_called_back_was_turned_away_and_is_there(office: Office, leaves: bool) -> None:
+    office.alone(SILENT_US + 1)
+    office.register("Mumbai")
+    if leaves:
+        office.coordinator.engine.machine.peer_down("Mumbai", office.clock.now())
+    left = [effect for _ in range(5) for effect in office.tick()]
+    assert [to for to, _ in of_kind(Fault, left)] == ([] if leaves else ["Mumbai"])
