@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.transport.office import Office
-from tests.transport.test_coordinator_replica import code_of, token
+from tests.transport.office import ASHA, THE_STANDBY, Office
+from tests.transport.test_coordinator_replica import SECOND, code_of, token
 from tests.unit.protocol_support import of_kind
+from zbank.config import COORDINATOR_NAME
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.gate import SILENT_US
-from zbank.protocol.messages import Fault, Registered
+from zbank.protocol.machine import Sender
+from zbank.protocol.messages import REPLICA, Fault, NameAcks, Registered, RegisterReplica
+
+THE_SECOND = Sender(b"second", REPLICA, SECOND.name)
 
 
 @pytest.fixture
@@ -59,3 +63,19 @@ def test_who_is_called_back_was_turned_away_and_is_there(office: Office, leaves:
         office.coordinator.engine.machine.peer_down("Mumbai", office.clock.now())
     left = [effect for _ in range(5) for effect in office.tick()]
     assert [to for to, _ in of_kind(Fault, left)] == ([] if leaves else ["Mumbai"])
+
+
+def test_a_second_replica_is_heard_of_and_turned_away(office: Office) -> None:
+    """Were it taken in, it would never look for a successor; the operator may name it all the same."""
+    asked = RegisterReplica(SECOND)
+    assert of_kind(Registered, office.send(asked, THE_SECOND))
+    office.alone(SILENT_US + 1)
+    assert [code_of(effect.message) for effect in office.send(asked, THE_SECOND)] == ["out_of_office"]
+    office.send(NameAcks(COORDINATOR_NAME, SECOND.name, SECOND.instance), ASHA)
+    assert office.coordinator.coordinator.acks[COORDINATOR_NAME].replica == SECOND.name
+    assert of_kind(Registered, office.send(asked, THE_SECOND))
+    office.alone(SILENT_US + 1)
+    office.on_the_way.clear()
+    registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
+    office.send(registered, THE_STANDBY)
+    assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"], "it is the other one now"
