@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tests.transport.actors import SetClock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS
@@ -54,6 +54,8 @@ class Carrier(Protocol):
 class Actor:
     """One actor's life on one file."""
 
+    engine_type: ClassVar[type[Engine]] = Engine
+
     def __init__(self, world: Carrier, name: str, role: str, file: str, of: str = "") -> None:
         self.world = world
         self.name = name  #: as the network knows it
@@ -75,7 +77,7 @@ class Actor:
     def open(self) -> None:
         """Start (again)."""
         self.store = self.open_store(Identity("demo", self.role, self.of), self.path.stem.encode().ljust(16)[:16])
-        self.engine = Engine(self.store, self._build, self.world.clock)
+        self.engine = self.engine_type(self.store, self._build, self.world.clock)
         self.world.started(self)
         if self.role == BRANCH:
             self.engine.publish, self.engine.followed_until_us = self._publish, FAR_US

@@ -91,7 +91,8 @@ class Fate(Town):
         random = self.random
         branch = MUMBAI if branch == BOSS else branch
         replicas = self.replicas(branch)
-        if branch in self.is_quiet or not replicas or self.serving(branch) is None:
+        is_asked_for = any(info.of == branch for info in self.promoting.values())  # one may be the branch by now
+        if branch in self.is_quiet or not replicas or self.serving(branch) is None or is_asked_for:
             return
         if random.random() < 0.15:
             self.met["a replica begins anew"] += 1
@@ -127,7 +128,7 @@ class Fate(Town):
 
     def promote(self, branch: str) -> bool:
         """The operator promotes the replica that is lossless by the rule, if there is one and the coordinator takes it."""
-        found = self.lossless(branch)
+        found = self.lossless(branch) or self._promoted_already(branch)
         if found is None or self.boss.is_paused:
             self.met["nobody is lossless"] += 1
             return False
@@ -138,7 +139,23 @@ class Fate(Town):
         if not self.boss.is_up:  # who is not answered asks again
             self.boss.restart()
             self.boss.take(asked)
+        self.wait_for_answer()
         return isinstance(self.answer, Promoting)
+
+    def _promoted_already(self, branch: str) -> ReplicaInfo | None:
+        """Whom the operator asked for and was not answered, while the directory says that it is the branch."""
+        directory = self.directory()
+        here = [] if directory is None else [info.instance for info in directory.branches if info.name == branch]
+        return next((info for info in self.promoting.values() if info.of == branch and info.instance in here), None)
+
+    def make_ready(self, branch: str) -> None:
+        """All are there who are needed for that."""
+        for process in (self.boss, *self.replicas(branch)):
+            self.mend(process)
+            self.rejoin(process)
+
+    def wait_for_answer(self) -> None:
+        """The operator is answered at once, or never."""
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +172,7 @@ class Fate(Town):
             self.pass_time(300_000)
             self.judge.look()
             if count % 20 == 5:
-                self._name_who_is_there()
+                self.name_who_is_there()
             if count % 6 == 5:
                 if self.customers.are_content and count > 12 and self._is_level:
                     return
@@ -167,7 +184,7 @@ class Fate(Town):
             if not self.deliver():
                 return
 
-    def _name_who_is_there(self) -> None:
+    def name_who_is_there(self) -> None:
         """Where a branch waits for a replica that is gone for good, the operator names another one, or none."""
         directory = self.directory()
         assert directory is not None

@@ -26,6 +26,10 @@ class Lines:
         if self.calling.get(process.key) is boss:
             self.linked.add(process.key)
 
+    def refused(self, key: str) -> None:
+        """It is not taken in any more, and asks to be."""
+        self.linked.discard(key)
+
     def hang_up(self, *keys: str) -> None:
         """The connections of these machines are over."""
         for key in keys:

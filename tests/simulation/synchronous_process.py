@@ -20,17 +20,23 @@ from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.following import TakesOver
-from zbank.protocol.machine import Effect, Sender, Step
-from zbank.protocol.messages import BRANCH, CLIENT, AnyMessage, Position, Registered
+from zbank.protocol.machine import Address, Effect, Sender, Step
+from zbank.protocol.messages import BRANCH, CLIENT, COORDINATOR, AnyMessage, Position, Registered
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
-from zbank.transport.engine import Incoming
+from zbank.transport.engine import Engine, Incoming
+from zbank.transport.looks import AnyRead
 
 if TYPE_CHECKING:
     from tests.simulation.synchronous_town import Town
 
 CUSTOMER = Sender(b"customer", CLIENT, "")
 BEFORE, AFTER = "before", "after"  #: a force: when a process dies
+
+
+def dialled_by(route: Address) -> str:
+    """The machine that has made this connection; "" when that is none."""
+    return route.decode().partition(">")[0] if isinstance(route, bytes) else ""
 
 
 class Killed(BaseException):
@@ -106,8 +112,22 @@ class NotedCoordinator(Coordinator):
         return self.process.noted(super().tick(now))
 
 
+class NotedEngine(Engine):
+    """The real engine; what a coordinator reads for somebody is noted, too."""
+
+    process: Process
+
+    def _read(self, sender: Sender, n: int, message: AnyRead, now: Now) -> list[Effect]:
+        effects = super()._read(sender, n, message, now)
+        if self.machine.role == COORDINATOR:
+            self.process.noted(Step(None, effects))
+        return effects
+
+
 class Process(Actor):
     """A machine with one data file, and the process on it: a coordinator, a branch, or a replica that may become one."""
+
+    engine_type = NotedEngine
 
     def __init__(self, town: Town, key: str, name: str, role: str, of: str = "") -> None:
         self.town = town
@@ -146,6 +166,8 @@ class Process(Actor):
         except (StorageFull, Killed):
             self.store.close()
             return
+        assert isinstance(self.engine, NotedEngine)
+        self.engine.process = self
         self.is_up = True
 
     def open_store(self, identity: Identity, instance: bytes) -> JournalStore:
@@ -261,6 +283,13 @@ class Process(Actor):
         self.town.sent_by(self, effects)
         self.engine.maintain(idle=True)
 
+    def say(self, effect: Effect) -> None:
+        """Something without a turn, as the loop does."""
+        self._fresh = [effect]
+        effects = self.engine.said([effect], self.town.clock.now())
+        self._stand([])
+        self.town.sent_by(self, effects)
+
     def _die(self, why: BaseException) -> None:
         self.crash()
         self.town.met["has lost its office"] += isinstance(why, FenceLost)
@@ -268,6 +297,7 @@ class Process(Actor):
     def _stand(self, batch: list[Incoming]) -> None:
         """What was decided now stands on all that is forced by now."""
         seq = self.store.seq
+        self.town.judge.decided(self, self._fresh)
         for effect in self._fresh:
             self._stands[id(effect)] = (effect, seq)
         for sender, n, _ in batch:

@@ -11,7 +11,7 @@ from tests.simulation.synchronous_customers import Customers
 from tests.simulation.synchronous_judge import Judge, Told
 from tests.simulation.synchronous_lines import Lines
 from tests.simulation.synchronous_network import Frame, Network
-from tests.simulation.synchronous_process import CUSTOMER, Disk, Process
+from tests.simulation.synchronous_process import CUSTOMER, Disk, Process, dialled_by
 from tests.transport.actors import SetClock
 from tests.unit.protocol_support import id_of
 from zbank.apps import roles
@@ -67,7 +67,7 @@ class Town:
         self._words_asked: dict[int, tuple[str, AckedBy | None]] = {}  #: by his question: for whom, and the word he knew
         self._last_word: dict[str, int] = {}  #: for whom: his last such question
         self._disks: dict[bytes, Disk] = {}
-        self.judge = Judge(self)
+        self.judge = self.make_judge()
         self.customers = Customers(self)
         self.boss = self.start(BOSS, BOSS, COORDINATOR)  #: the coordinator by right
         self.judge.told[BOSS] = Told(self.boss.disk)
@@ -76,9 +76,13 @@ class Town:
             self.config[name] = branch.endpoint
             self.judge.told[name] = Told(branch.disk)
             self._open_accounts(branch)
-        self._set_up_replicas()
+        self.set_up_replicas()
 
-    def _set_up_replicas(self) -> None:
+    def make_judge(self) -> Judge:
+        """Who looks at all of it."""
+        return Judge(self)
+
+    def set_up_replicas(self) -> None:
         """Mumbai has two, Delhi perhaps one; the config wants one as the synchronous one, or an operator names it."""
         random = self.random
         places = [("copy", MUMBAI), ("spare", MUMBAI), *([("far", DELHI)] if random.random() < 0.5 else [])]
@@ -87,13 +91,17 @@ class Town:
         for key, of in (places[0], *places[2:]):
             if random.random() < 0.6:
                 self.wanted[of] = key
+        self.begin()
+        for key, of in (places[0], *places[2:]):
+            if of not in self.wanted:
+                self.give_word(of, self.sites[key])
+
+    def begin(self) -> None:
+        """All come to the coordinator."""
         for process in list(self.sites.values()):
             if process is not self.boss:
                 process.restart()
                 self.register(process)
-        for key, of in (places[0], *places[2:]):
-            if of not in self.wanted:
-                self.give_word(of, self.sites[key])
 
     def start(self, key: str, name: str, role: str, of: str = "") -> Process:
         """A new machine."""
@@ -107,6 +115,11 @@ class Town:
             legs = (Leg(branch.name, CASH, -1_000), Leg(branch.name, number, 1_000))
             opened, paid_in = OpenAccount(id_of(first), number, "", "", 0), Transfer(id_of(first + 100), legs, "INR")
             branch.engine.turn([(CUSTOMER, 0, opened), (CUSTOMER, 0, paid_in)], self.clock.now())
+
+    @property
+    def branches(self) -> list[str]:
+        """Their names."""
+        return list(self.config)
 
     # --- who is there --------------------------------------------------------------------------------------------------
 
@@ -187,13 +200,9 @@ class Town:
             elif isinstance(to, str):
                 self._send_to(actor, to, envelopes)
 
-    def who_dialled(self, route: object) -> Process | None:
-        """Whose connection that is; None when it is none of a machine."""
-        return self.sites.get(route.decode().partition(">")[0]) if isinstance(route, bytes) else None
-
     def _send_back(self, source: Process, route: bytes, envelopes: list[tuple[int, AnyMessage]]) -> None:
         """To who dialled, if that connection still stands."""
-        target = self.who_dialled(route)
+        target = self.sites.get(dialled_by(route))
         if target is not None and self.network.route(target, source) == route:
             self._send(Frame(source, target, Sender(source.name, source.role, source.name), envelopes, target.life))
 
@@ -232,7 +241,7 @@ class Town:
                     self.lines.answered(target, frame.source)
                     target.learn(message)
                 batch.append((frame.sender, n, message))
-        if batch:
+        if batch and target.is_up:
             target.take(batch)
         return True
 
@@ -245,7 +254,7 @@ class Town:
     def register(self, process: Process) -> None:
         """As the loop does after a connection to the coordinator was made."""
         boss = self.dialled(process)
-        if process.role == COORDINATOR or boss is None or not self.talk(process, boss):
+        if process.role == COORDINATOR or boss is None or boss.role != COORDINATOR or not self.talk(process, boss):
             return
         self.lines.call(process, boss)
         message = process.registration()
@@ -258,6 +267,14 @@ class Town:
             self.lines.bind(process, boss)
             boss.take([(Sender(process.name, BRANCH, process.name), 0, message)])
             return
+        self.turn_away(process, boss, fault)
+
+    def turn_away(self, process: Process, boss: Process, fault: Fault) -> None:
+        """A branch is refused."""
+        self.refused(process, fault)
+
+    def refused(self, process: Process, fault: Fault) -> None:
+        """A branch hears that: its process ends."""
         self.met[f"refused: {fault.code}"] += 1
         if fault.code == "superseded":
             self.lose(process)
@@ -311,6 +328,9 @@ class Town:
         if self.random.random() < 0.1:
             replica.restart()
             return
+        for info in list(self.promoting.values()):
+            if info.instance == replica.disk.instance:  # the operator was not told yet
+                self._promoted(info)
         roles._take_over(replica.path, replica.store.identity, promotion)
         replica.become()
         replica.is_full = not self.is_calm and self.random.random() < 0.4
@@ -331,7 +351,7 @@ class Town:
         self.answer = message
         info = self.promoting.pop(n, None)
         if info is not None and isinstance(message, Promoting):
-            self.judge.promoted(info)
+            self._promoted(info)
         branch, before = self._words_asked.pop(n, ("", None))
         if self._last_word.get(branch) != n:  # he has asked for another one since
             return
@@ -339,11 +359,16 @@ class Town:
             self.judge.words[branch] = message.acks
             serving = self.serving(branch)
             self.met["words"] += 1
-            self.met["words that the branch cannot hear yet"] += serving is None or not self.talk(serving, self.boss)
+            is_away = branch != BOSS and (serving is None or not self.talk(serving, self.boss))
+            self.met["words that the branch cannot hear yet"] += is_away
         elif isinstance(message, Fault):
             self.met["words refused"] += 1
             if before is not None:
                 self.judge.words[branch] = before
+
+    def _promoted(self, info: ReplicaInfo) -> None:
+        self.promoting = {n: other for n, other in self.promoting.items() if other.of != info.of}
+        self.judge.promoted(info)
 
     def give_word(self, branch: str, replica: Process | None) -> None:
         """The operator's word on the synchronous replica. Until he is answered he does not know which one holds."""
