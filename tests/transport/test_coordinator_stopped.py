@@ -7,14 +7,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.transport.office import ASHA, THE_STANDBY, Office
-from tests.transport.test_coordinator_replica import SECOND, code_of, token
-from tests.unit.protocol_support import of_kind
+from tests.transport.test_coordinator_replica import OF_MUMBAI, SECOND, code_of, token
+from tests.unit.protocol_support import from_branch, of_kind
 from zbank.config import COORDINATOR_NAME
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.gate import SILENT_US
-from zbank.protocol.machine import Sender
+from zbank.protocol.machine import EPOCH_LEAP, Sender
 from zbank.protocol.messages import REPLICA, Fault, NameAcks, Registered, RegisterReplica
 
 THE_SECOND = Sender(b"second", REPLICA, SECOND.name)
@@ -79,3 +80,21 @@ def test_a_second_replica_is_heard_of_and_turned_away(office: Office) -> None:
     registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
     office.send(registered, THE_STANDBY)
     assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"], "it is the other one now"
+
+
+def test_a_coordinator_that_is_behind_takes_no_replica_in(office: Office) -> None:
+    """Of a branch, of its own, or the very one that it waits for: a branch knows of a later one, and they are to find it."""
+    of_mumbai = RegisterReplica(OF_MUMBAI), Sender(b"copy", REPLICA, OF_MUMBAI.name)
+    of_its_own = RegisterReplica(SECOND), THE_SECOND
+    for message, sender in (of_mumbai, of_its_own):
+        office.send(message, sender)
+    office.tick()
+    assert {to for to, _ in of_kind(Registered, office.left)} >= {b"copy", b"second"}
+    mumbai = office.registration("Mumbai")
+    office.send(replace(mumbai, coordinator_epoch=mumbai.coordinator_epoch + EPOCH_LEAP), from_branch("Mumbai"))
+    for message, sender in (of_mumbai, of_its_own):
+        assert [code_of(effect.message) for effect in office.send(message, sender)] == ["out_of_office"]
+    registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
+    office.on_the_way.clear()
+    office.send(registered, THE_STANDBY)
+    assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"]

@@ -64,11 +64,15 @@ class Followers:
             log.warning("%s goes on: %s", name, there)
         return fault
 
-    def turned_away(self, sender: Sender, n: int, message: AnyMessage, acks: AckedBy | None) -> Collection[Effect]:
-        """What a replica of a coordinator that has stopped is told, unless it is the one that is waited for: it was heard of,
-        and may be named; but a successor may be there, and whoever is taken in here would never look for it."""
-        is_other = isinstance(message, RegisterReplica) and acks is not None and sender.caller != acks.replica
-        return (Effect(sender.address, n, self._why),) if self.stopped and is_other and self._why is not None else ()
+    def turned_away(self, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
+        """What a coordinator that is behind, or has stopped, tells a replica, unless it is the one that is waited for: it was
+        heard of, and may be named; but a successor may be there, and whoever is taken in here would never look for it."""
+        if not isinstance(message, RegisterReplica):
+            return ()
+        acks = machine.acks
+        is_other = acks is not None and sender.caller != acks.replica
+        why = machine.closed or (self._why if self.stopped and is_other else None)
+        return () if why is None else (Effect(sender.address, n, why),)
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:
         """A replica asks for rows, and may acknowledge others by that: the answer, unless it has to wait."""
