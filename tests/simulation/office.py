@@ -66,6 +66,8 @@ def _promote(town: Office, old: Process) -> bool:
             if replica.is_up and town.ask_to_lead(replica):
                 return True
             town.pass_time(500_000)
+            if town.boss is not old:  # it had only not come to it
+                return True
             town.go_on(0 if is_mended else town.random.randint(0, 20))
     town.pass_time(SILENT_US)
     for replica in [one for one in fit if one.is_up and not old.is_up]:
@@ -130,8 +132,14 @@ def _promote_who_was_replaced(town: Office) -> None:
     if town.usurper is not None:
         is_found_out = replica.is_up and replica.coordinator.closed is not None
         town.met["one that was replaced led, and was found out"] += is_found_out
-        town.lose(replica)
-        town.usurper = None
+        if is_found_out and random.random() < 0.5:  # all who may be there are to leave it
+            town.rejoin(replica)
+            for _ in range(8):
+                town.pass_time(500_000)
+                town.flush()
+        if random.random() < 0.5 or not is_found_out:
+            town.lose(replica)
+            town.usurper = None
     town.rejoin(replica)
     town.bring_back(boss)
     town.held.discard(replica.key)

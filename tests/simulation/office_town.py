@@ -85,8 +85,9 @@ class Office(Fate):
     # --- where the coordinator is --------------------------------------------------------------------------------------
 
     def dialled(self, process: Process) -> Process | None:
-        found = self._tries.get(process.key)
-        return None if found is None else self.sites.get(found.place)
+        tried = self._tries.get(process.key)
+        found = None if tried is None else self.sites.get(tried.place)
+        return None if found is self.usurper and process.role == REPLICA and not self._is_found_out else found
 
     def started(self, actor: Actor) -> None:
         super().started(actor)
@@ -104,7 +105,8 @@ class Office(Fate):
 
     def arrives(self, frame: Frame) -> bool:
         source, target = frame.source, frame.target
-        if not super().arrives(frame):
+        is_early = target is self.usurper and not self._is_found_out and (source is None or source.role == REPLICA)
+        if is_early or not super().arrives(frame):
             return False
         if source is None or frame.sender.role != COORDINATOR:
             return True
@@ -227,18 +229,18 @@ class Office(Fate):
         replica.is_full = not self.is_calm and self.random.random() < 0.2
 
     def _usurp(self, replica: Process, promotion: TakesOver) -> None:
-        """It leads, and should not. Branches find it, and whoever asks it for something once they have."""
+        """It leads, and should not. Branches find it, and once they have, all others."""
         self.usurper = replica
-        for other in self.sites.values():
-            if other.role == REPLICA and other is not replica:
-                self.network.cut(other, replica)
         roles._take_over(replica.path, replica.store.identity, promotion)
         replica.become()
 
     def doors(self, branch: str) -> list[Process]:
+        return [process for process in super().doors(branch) if process is not self.usurper or self._is_found_out]
+
+    @property
+    def _is_found_out(self) -> bool:
         usurper = self.usurper
-        is_found_out = usurper is not None and usurper.is_up and usurper.coordinator.closed is not None
-        return [process for process in super().doors(branch) if process is not usurper or is_found_out]
+        return usurper is not None and usurper.is_up and usurper.coordinator.closed is not None
 
     def wait_for_answer(self) -> None:
         """The answer waits for the coordinator's replica."""

@@ -6,7 +6,7 @@ from tests.simulation.failover_actor import BOSS, MUMBAI
 from tests.simulation.synchronous_judge import lossless
 from tests.simulation.synchronous_process import AFTER, BEFORE, Process
 from tests.simulation.synchronous_town import OFFICER, Town
-from zbank.protocol.messages import REPLICA, Promote, Promoting, ReplicaInfo
+from zbank.protocol.messages import BRANCH, REPLICA, Promote, Promoting, ReplicaInfo
 from zbank.transport.engine import Incoming
 
 REST_ROUNDS = 120
@@ -196,5 +196,6 @@ class Fate(Town):
     @property
     def _is_level(self) -> bool:
         """All replicas have what their branches have."""
-        last = {process.name: process.disk.seq for process in self.sites.values() if process.role != REPLICA}
+        last = {process.name: process.disk.seq for process in self.sites.values() if process.role == BRANCH}
+        last[BOSS] = self.boss.disk.seq
         return all(process.disk.seq == last[process.of] for process in self.sites.values() if process.role == REPLICA)
