@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,7 +18,7 @@ from zbank.protocol.coordinator_state import CoordinatorMeta, CoordinatorState
 from zbank.protocol.directory import Directory
 from zbank.protocol.following import Follower
 from zbank.protocol.gate import Gate
-from zbank.protocol.machine import Sender, Step
+from zbank.protocol.machine import Effect, Machine, Sender, Step
 from zbank.protocol.messages import (
     Abort,
     AckedBy,
@@ -78,7 +79,20 @@ def _beats(stack: ExitStack) -> None:
 
 @bug("a coordinator that has stopped takes other replicas in", "R3", BUGS)
 def _takes_replicas_in(stack: ExitStack) -> None:
-    replace(stack, Followers, "turned_away", lambda *_: ())
+    _takes_in(stack, while_behind=False)
+
+
+@bug("a coordinator that is behind takes replicas in", "P11", BUGS)
+def _takes_replicas_in_behind(stack: ExitStack) -> None:
+    _takes_in(stack, while_behind=True)
+
+
+def _takes_in(stack: ExitStack, *, while_behind: bool) -> None:
+    def turned_away(self: Followers, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
+        told: Collection[Effect] = old(self, sender, n, message, machine)
+        return () if (machine.closed is not None) == while_behind else told
+
+    old = replace(stack, Followers, "turned_away", turned_away)
 
 
 @bug("who was turned away is not called back", "P11", BUGS)
