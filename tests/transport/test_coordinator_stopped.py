@@ -16,7 +16,17 @@ from zbank.config import COORDINATOR_NAME
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.machine import EPOCH_LEAP, Sender
-from zbank.protocol.messages import REPLICA, Fault, NameAcks, Registered, RegisterReplica
+from zbank.protocol.messages import (
+    REPLICA,
+    Abort,
+    Fault,
+    Inquiry,
+    NameAcks,
+    Prepare,
+    Registered,
+    RegisterReplica,
+    StillPending,
+)
 
 THE_SECOND = Sender(b"second", REPLICA, SECOND.name)
 
@@ -80,6 +90,23 @@ def test_a_second_replica_is_heard_of_and_turned_away(office: Office) -> None:
     registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
     office.send(registered, THE_STANDBY)
     assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"], "it is the other one now"
+
+
+def test_a_branch_in_doubt_is_turned_away(office: Office) -> None:
+    """Nothing is decided here any more. Were it answered that this is pending, it would be content to ask again and again."""
+    for _ in range(3):
+        office.tick()
+    name, prepare = of_kind(Prepare, office.pay(1))[0]
+    assert isinstance(name, str)
+    asked = Inquiry(prepare.txn, prepare.transfer.id)
+    (answer,) = office.send(asked, from_branch(name))
+    assert isinstance(answer.message, StillPending)
+    office.alone(SILENT_US + 1)
+    assert [code_of(effect.message) for effect in office.send(asked, from_branch(name))] == ["out_of_office"]
+    for _ in range(3):
+        office.tick()
+    (answer,) = office.send(asked, from_branch(name))
+    assert isinstance(answer.message, StillPending | Abort)
 
 
 def test_a_coordinator_that_is_behind_takes_no_replica_in(office: Office) -> None:

@@ -20,6 +20,7 @@ from zbank.protocol.messages import (
     Fault,
     GetRows,
     Held,
+    Inquiry,
     RegisterReplica,
 )
 from zbank.storage.rows import rows_page
@@ -65,9 +66,9 @@ class Followers:
         return fault
 
     def turned_away(self, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
-        """What a coordinator that is behind, or has stopped, tells a replica, unless it is the one that is waited for: it was
-        heard of, and may be named; but a successor may be there, and whoever is taken in here would never look for it."""
-        if not isinstance(message, RegisterReplica):
+        """What a coordinator that is behind, or has stopped, tells a branch in doubt, or a replica but the one it waits for
+        (it was heard of, and may be named): a successor may be there, and whoever is answered here would never look for it."""
+        if machine.role != COORDINATOR or not isinstance(message, RegisterReplica | Inquiry):
             return ()
         acks = machine.acks
         is_other = acks is not None and sender.caller != acks.replica
