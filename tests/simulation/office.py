@@ -130,7 +130,7 @@ def _promote_who_was_replaced(town: Office) -> None:
                 town.ask_to_lead(replica)
             town.go_on(random.randint(0, 10))
     if town.usurper is not None:
-        is_found_out = replica.is_up and replica.coordinator.closed is not None
+        is_found_out = town.is_found_out
         town.met["one that was replaced led, and was found out"] += is_found_out
         if is_found_out and random.random() < 0.5:  # all who may be there are to leave it
             town.rejoin(replica)

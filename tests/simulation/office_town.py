@@ -87,7 +87,7 @@ class Office(Fate):
     def dialled(self, process: Process) -> Process | None:
         tried = self._tries.get(process.key)
         found = None if tried is None else self.sites.get(tried.place)
-        return None if found is self.usurper and process.role == REPLICA and not self._is_found_out else found
+        return None if found is self.usurper and process.role == REPLICA and not self.is_found_out else found
 
     def started(self, actor: Actor) -> None:
         super().started(actor)
@@ -105,7 +105,7 @@ class Office(Fate):
 
     def arrives(self, frame: Frame) -> bool:
         source, target = frame.source, frame.target
-        is_early = target is self.usurper and not self._is_found_out and (source is None or source.role == REPLICA)
+        is_early = target is self.usurper and not self.is_found_out and (source is None or source.role == REPLICA)
         if is_early or not super().arrives(frame):
             return False
         if source is None or frame.sender.role != COORDINATOR:
@@ -235,10 +235,11 @@ class Office(Fate):
         replica.become()
 
     def doors(self, branch: str) -> list[Process]:
-        return [process for process in super().doors(branch) if process is not self.usurper or self._is_found_out]
+        return [process for process in super().doors(branch) if process is not self.usurper or self.is_found_out]
 
     @property
-    def _is_found_out(self) -> bool:
+    def is_found_out(self) -> bool:
+        """A branch has told the usurper that it is none."""
         usurper = self.usurper
         return usurper is not None and usurper.is_up and usurper.coordinator.closed is not None
 
@@ -335,6 +336,11 @@ class Office(Fate):
         if self.random.random() < 0.04:
             self.clerk.work()
         super().step()
+
+    @property
+    def is_level(self) -> bool:
+        linked = [one.key in self.lines.linked for one in self.sites.values() if one.role != COORDINATOR]
+        return super().is_level and all(linked)
 
     def settle(self) -> None:
         for key in list(self.held):

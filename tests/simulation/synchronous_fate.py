@@ -174,7 +174,7 @@ class Fate(Town):
             if count % 20 == 5:
                 self.name_who_is_there()
             if count % 6 == 5:
-                if self.customers.are_content and count > 12 and self._is_level:
+                if self.customers.are_content and count > 12 and self.is_level:
                     return
                 self.customers.ask_all()
 
@@ -194,7 +194,7 @@ class Fate(Town):
                 self.give_word(name, self.random.choice([None, *self.replicas(name)]))
 
     @property
-    def _is_level(self) -> bool:
+    def is_level(self) -> bool:
         """All replicas have what their branches have."""
         last = {process.name: process.disk.seq for process in self.sites.values() if process.role == BRANCH}
         last[BOSS] = self.boss.disk.seq
