@@ -105,8 +105,8 @@ class OfficeJudge(Judge):
     def leaves(self, process: Process, effect: Effect) -> None:
         """What a former coordinator still says is on the disk of its successor, else it says nothing."""
         message = effect.message
-        if process is self._office.usurper and isinstance(message, Fault) and message.code == "foreign_store":
-            return  # to a branch that was promoted since: it looks elsewhere, and it is for the other ones to tell
+        if process is self._office.usurper and isinstance(message, Fault) and message.code in ("foreign_store", "superseded"):
+            return  # to one that was promoted since, or that another one took the place of before: both are true
         super().leaves(process, effect)
         if process.role == COORDINATOR and process is not self._office.boss:
             self._office.met["last words of a former coordinator"] += isinstance(message, Commit | Outcome)
