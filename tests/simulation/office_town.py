@@ -119,7 +119,9 @@ class Office(Fate):
         for message in messages:
             if isinstance(message, Registered) and not target.is_full and not target.dies:
                 self.office.heard_word(target, message)
-            if isinstance(message, Fault) and message.code in ("hello_first", OUT_OF_OFFICE):
+            if isinstance(message, Fault) and message.code == "hello_first":
+                self.lines.hang_up(target.key)  # what was sent before is heard before, so no late answer counts
+            elif isinstance(message, Fault) and message.code == OUT_OF_OFFICE:
                 self.lines.refused(target.key)
             elif isinstance(message, Fault) and message.code in ("superseded", "fence_lost"):
                 self.refused(target, message)
