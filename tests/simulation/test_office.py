@@ -12,7 +12,7 @@ from tests.simulation.office import play
 from tests.simulation.office_bugs import BUGS
 from tests.simulation.planted import Bug
 
-SEEDS = 70
+SEEDS = 110
 BUG_SEEDS = 300
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
