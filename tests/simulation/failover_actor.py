@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tests.transport.actors import SetClock
 from zbank.domain.legs import CASH, CLEARING, SYSTEM_NUMBERS
 from zbank.protocol.branch_meta import CoordinatorMark
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.coordinator import Coordinator
+from zbank.protocol.coordinator_replica import CoordinatorReplica
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Row
+from zbank.protocol.following import Follower
 from zbank.protocol.machine import Effect, Machine, Sender
 from zbank.protocol.messages import (
     BRANCH,
-    COORDINATOR,
     REPLICA,
     AnyMessage,
     BranchInfo,
@@ -53,6 +54,8 @@ class Carrier(Protocol):
 class Actor:
     """One actor's life on one file."""
 
+    engine_type: ClassVar[type[Engine]] = Engine
+
     def __init__(self, world: Carrier, name: str, role: str, file: str, of: str = "") -> None:
         self.world = world
         self.name = name  #: as the network knows it
@@ -68,13 +71,13 @@ class Actor:
 
     @property
     def wanted_acks(self) -> str:
-        """The synchronous replica that a branch's config wants."""
+        """The synchronous replica that its config wants."""
         return ""
 
     def open(self) -> None:
         """Start (again)."""
         self.store = self.open_store(Identity("demo", self.role, self.of), self.path.stem.encode().ljust(16)[:16])
-        self.engine = Engine(self.store, self._build, self.world.clock)
+        self.engine = self.engine_type(self.store, self._build, self.world.clock)
         self.world.started(self)
         if self.role == BRANCH:
             self.engine.publish, self.engine.followed_until_us = self._publish, FAR_US
@@ -85,17 +88,23 @@ class Actor:
 
     def _build(self, thrown_away: Machine | None) -> Machine:
         store = self.store
-        if self.role == COORDINATOR:
+        former = thrown_away if isinstance(thrown_away, Follower) else None
+        if store.identity.name == BOSS:
             decisions = CoordinatorState(BOSS)
             decisions.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows())
-            return Coordinator(decisions, before=thrown_away if isinstance(thrown_away, Coordinator) else None)
+            if self.role == REPLICA:
+                return CoordinatorReplica(self.name, self.endpoint, store.instance, decisions, store.chain, former)
+            return self.deciding(decisions, thrown_away if isinstance(thrown_away, Coordinator) else None)
         state = BranchState(store.identity.name, "INR")
         system = store.load_accounts(sorted(SYSTEM_NUMBERS))
         state.restore(store.meta, store.watermark, store.epoch, store.at_us, store.open_rows(), system, store.count_closed())
         if self.role == REPLICA:
-            before = thrown_away if isinstance(thrown_away, BranchReplica) else None
-            return BranchReplica(self.name, self.endpoint, store.instance, state, store.chain, before)
+            return BranchReplica(self.name, self.endpoint, store.instance, state, store.chain, former)
         return self.participant(state, thrown_away if isinstance(thrown_away, Participant) else None)
+
+    def deciding(self, state: CoordinatorState, before: Coordinator | None) -> Coordinator:
+        """A coordinator's state machine."""
+        return Coordinator(state, before=before, wanted_acks=self.wanted_acks)
 
     def participant(self, state: BranchState, before: Participant | None) -> Participant:
         """A branch's state machine."""
@@ -104,13 +113,13 @@ class Actor:
     def registration(self) -> Register | RegisterReplica:
         """What it says to the coordinator after a connection was made."""
         machine, store = self.engine.machine, self.store
-        if isinstance(machine, BranchReplica):
+        if isinstance(machine, Follower):
             return RegisterReplica(machine.info(self.world.clock.now()))
         state = machine.fold
         assert isinstance(state, BranchState)
         mark = state.coordinators.get(BOSS, CoordinatorMark(0, 0))
         info = BranchInfo(self.name, self.endpoint, "INR", store.instance, store.epoch, True, state.acks)
-        return Register(info, mark.epoch, mark.number, self.wanted_acks)
+        return Register(info, mark.epoch, mark.number, self.wanted_acks, mark.word)
 
     def _publish(self, rows: Sequence[Row], before: bytes) -> None:
         infos = tuple(RowInfo(row.epoch, row.at_us, row.kind, row.id, row.body) for row in rows)

@@ -9,7 +9,9 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tests.simulation.failover import MEMORY, many
 from tests.simulation.failover_books import Breach
@@ -17,23 +19,26 @@ from tests.simulation.synchronous_fate import Fate
 from tests.simulation.synchronous_process import Process
 from zbank.storage import decisions
 
+AnyTown = TypeVar("AnyTown", bound=Fate)
+
 ATTEMPTS = 15  #: of the operator to promote somebody
 
 
 def play(seed: int) -> Counter[str]:
     """One seed. Raises Breach, or whatever the actors raise."""
+    return run(seed, Fate, _fates)
+
+
+def run(seed: int, make: Callable[[int, Path], AnyTown], fates: Callable[[AnyTown], None]) -> Counter[str]:
+    """A town, what happens to it, and its rest."""
     folder = Path(tempfile.mkdtemp(prefix="zbank-synchronous-", dir=MEMORY if MEMORY.is_dir() else None))
     log = logging.getLogger("zbank")
     looked, level = decisions.LOOK_ROWS, log.level
     log.setLevel(logging.CRITICAL)  # what the actors say of all these faults
-    town = Fate(seed, folder)
-    random = town.random
+    town = make(seed, folder)
     try:
-        decisions.LOOK_ROWS = random.choice((2, 20, 2_000))
-        town.go_on(random.randint(40, 150))
-        for _ in range(random.choice((1, 1, 2))):
-            _misfortune(town)
-            town.go_on(random.randint(20, 100))
+        decisions.LOOK_ROWS = town.random.choice((2, 20, 2_000))
+        fates(town)
         town.settle()
         town.judge.at_rest()
         return town.met
@@ -45,11 +50,19 @@ def play(seed: int) -> Counter[str]:
         shutil.rmtree(folder)
 
 
-def _misfortune(town: Fate) -> None:
+def _fates(town: Fate) -> None:
+    random = town.random
+    town.go_on(random.randint(40, 150))
+    for _ in range(random.choice((1, 1, 2))):
+        lose_a_branch(town)
+        town.go_on(random.randint(20, 100))
+
+
+def lose_a_branch(town: Fate) -> None:
     """A branch is lost, or cut off and goes on, or comes back with an old copy of its data; its replica takes its place, if it
     can do so without loss. Else the branch is mended."""
     random = town.random
-    branch = random.choice([name for name in town.judge.told if town.replicas(name)])
+    branch = random.choice([name for name in town.branches if town.replicas(name)])
     old = town.serving(branch)
     if old is None:  # its last replica does not know yet that it is the branch
         return
@@ -83,20 +96,21 @@ def _misfortune(town: Fate) -> None:
 
 def _promote(town: Fate, branch: str) -> bool:
     """The operator tries it for a while, then sees to it that all are there who have to be."""
+    former = town.judge.told[branch].holder
     for _ in range(ATTEMPTS):
         if town.promote(branch):
             return True
         town.pass_time(500_000)
         town.go_on(town.random.randint(0, 20))
     for _ in range(ATTEMPTS):
-        for process in (town.boss, *town.replicas(branch)):
-            town.mend(process)
-            town.rejoin(process)
+        if town.judge.told[branch].holder is not former:  # he was told later
+            return True
+        town.make_ready(branch)
         town.flush()
         town.pass_time(500_000)
         if town.promote(branch):
             return True
-    return False
+    return town.judge.told[branch].holder is not former
 
 
 def _go_on_apart(town: Fate, old: Process) -> None:

@@ -52,7 +52,7 @@ BUGS: list[Bug] = []
 
 
 @bug("a replica acknowledges before its force", "R3", BUGS)
-def _unforced(stack: ExitStack) -> None:
+def force_late(stack: ExitStack) -> None:
     """What a turn of it takes is forced with the next tick."""
     old_force = Engine._force
 
@@ -139,7 +139,7 @@ def _acks_after_lead(stack: ExitStack) -> None:
 # --- what waits --------------------------------------------------------------------------------------------------------
 
 
-def _at_once(stack: ExitStack, *kinds: type[AnyMessage]) -> None:
+def at_once(stack: ExitStack, *kinds: type[AnyMessage]) -> None:
     """Messages of these kinds wait for no replica."""
 
     def let_out(
@@ -154,12 +154,12 @@ def _at_once(stack: ExitStack, *kinds: type[AnyMessage]) -> None:
 
 @bug("votes wait for no replica", "R3", BUGS)
 def _votes_at_once(stack: ExitStack) -> None:
-    _at_once(stack, Position, Vote)
+    at_once(stack, Position, Vote)
 
 
 @bug("an account is shown before its replica has it", "R3", BUGS)
 def _accounts_at_once(stack: ExitStack) -> None:
-    _at_once(stack, AccountInfo)
+    at_once(stack, AccountInfo)
 
 
 @bug("what is read after the force waits for no replica", "R3", BUGS)

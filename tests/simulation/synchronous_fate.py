@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.failover_actor import MUMBAI
+from tests.simulation.failover_actor import BOSS, MUMBAI
 from tests.simulation.synchronous_judge import lossless
 from tests.simulation.synchronous_process import AFTER, BEFORE, Process
 from tests.simulation.synchronous_town import OFFICER, Town
@@ -65,14 +65,15 @@ class Fate(Town):
         elif what < 0.65:
             self._disconnect(process, random.choice([one for one in self.sites.values() if one is not process]))
         else:
-            self.operate(process.of if process is not self.boss else MUMBAI)
+            self.operate(process.of)
 
     def _disconnect(self, one: Process, other: Process) -> None:
         """Their connection breaks, or is cut for a while; or one that was cut is mended."""
         what = self.random.random()
         if what < 0.4:
-            if self.boss in (one, other):
-                self.hang_up(one.key, other.key)
+            for near, far in ((one, other), (other, one)):
+                if self.dialled(near) is far:
+                    self.lines.hang_up(near.key)
             self.network.break_link(one, other)
         elif what < 0.6:
             self.network.cut(one, other, both_ways=self.random.random() < 0.5)
@@ -88,8 +89,10 @@ class Fate(Town):
     def operate(self, branch: str) -> None:
         """The operator changes something about a branch's replicas."""
         random = self.random
+        branch = MUMBAI if branch == BOSS else branch
         replicas = self.replicas(branch)
-        if branch in self.is_quiet or not replicas or self.serving(branch) is None:
+        is_asked_for = any(info.of == branch for info in self.promoting.values())  # one may be the branch by now
+        if branch in self.is_quiet or not replicas or self.serving(branch) is None or is_asked_for:
             return
         if random.random() < 0.15:
             self.met["a replica begins anew"] += 1
@@ -119,26 +122,40 @@ class Fate(Town):
         directory = self.directory()
         if directory is None:
             return None
-        words = {info.name: info.acks for info in directory.branches}
+        words = directory.words()
         fit = (info for info in directory.replicas if info.of == branch and lossless(words.get(branch), info))
         return next((info for info in fit if not self.disk(info.instance).is_gone), None)
 
     def promote(self, branch: str) -> bool:
         """The operator promotes the replica that is lossless by the rule, if there is one and the coordinator takes it."""
-        found = self.lossless(branch)
+        found = self.lossless(branch) or self._promoted_already(branch)
         if found is None or self.boss.is_paused:
             self.met["nobody is lossless"] += 1
             return False
-        asked: list[Incoming] = [(OFFICER, 1, Promote(branch, found.name, found.instance))]
-        self.answer = None
+        n = self.order()
+        self.promoting[n] = found
+        asked: list[Incoming] = [(OFFICER, n, Promote(branch, found.name, found.instance))]
         self.boss.take(asked)
         if not self.boss.is_up:  # who is not answered asks again
             self.boss.restart()
             self.boss.take(asked)
-        if not isinstance(self.answer, Promoting):
-            return False
-        self.judge.promoted(found)
-        return True
+        self.wait_for_answer()
+        return isinstance(self.answer, Promoting)
+
+    def _promoted_already(self, branch: str) -> ReplicaInfo | None:
+        """Whom the operator asked for and was not answered, while the directory says that it is the branch."""
+        directory = self.directory()
+        here = [] if directory is None else [info.instance for info in directory.branches if info.name == branch]
+        return next((info for info in self.promoting.values() if info.of == branch and info.instance in here), None)
+
+    def make_ready(self, branch: str) -> None:
+        """All are there who are needed for that."""
+        for process in (self.boss, *self.replicas(branch)):
+            self.mend(process)
+            self.rejoin(process)
+
+    def wait_for_answer(self) -> None:
+        """The operator is answered at once, or never."""
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
@@ -155,9 +172,9 @@ class Fate(Town):
             self.pass_time(300_000)
             self.judge.look()
             if count % 20 == 5:
-                self._name_who_is_there()
+                self.name_who_is_there()
             if count % 6 == 5:
-                if self.customers.are_content and count > 12 and self._is_level:
+                if self.customers.are_content and count > 12 and self.is_level:
                     return
                 self.customers.ask_all()
 
@@ -167,17 +184,18 @@ class Fate(Town):
             if not self.deliver():
                 return
 
-    def _name_who_is_there(self) -> None:
+    def name_who_is_there(self) -> None:
         """Where a branch waits for a replica that is gone for good, the operator names another one, or none."""
         directory = self.directory()
         assert directory is not None
-        for info in directory.branches:
-            live = [process.disk.instance for process in self.replicas(info.name)]
-            if info.acks is not None and info.acks.replica and info.acks.instance not in live:
-                self.give_word(info.name, self.random.choice([None, *self.replicas(info.name)]))
+        for name, word in directory.words().items():
+            live = [process.disk.instance for process in self.replicas(name)]
+            if word is not None and word.replica and word.instance not in live:
+                self.give_word(name, self.random.choice([None, *self.replicas(name)]))
 
     @property
-    def _is_level(self) -> bool:
+    def is_level(self) -> bool:
         """All replicas have what their branches have."""
         last = {process.name: process.disk.seq for process in self.sites.values() if process.role == BRANCH}
+        last[BOSS] = self.boss.disk.seq
         return all(process.disk.seq == last[process.of] for process in self.sites.values() if process.role == REPLICA)

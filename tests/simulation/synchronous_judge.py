@@ -5,17 +5,20 @@ What has left a branch is known by the row that it stands on, and that row's cha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.simulation.failover_books import Breach, check_books, judge_rest
-from tests.simulation.synchronous_process import CUSTOMER, Disk, Process
+from tests.simulation.synchronous_process import CUSTOMER, Disk, Process, dialled_by
 from zbank.protocol.branch_state import BranchState
 from zbank.protocol.gate import SILENT_US, keeps_all
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
     BRANCH,
     BUSY,
+    COORDINATOR,
+    OUT_OF_OFFICE,
     REPLICA,
     STOPPED,
     STORAGE_FULL,
@@ -34,7 +37,9 @@ from zbank.transport.engine import Incoming
 if TYPE_CHECKING:
     from tests.simulation.synchronous_town import Town
 
-NOT_NOW = {"busy", "branch_unavailable", "storage_full"}  #: faults that say nothing of what is recorded
+#: Faults that say nothing of what is recorded.
+NOT_NOW = {"busy", "branch_unavailable", "storage_full", OUT_OF_OFFICE, "branches_away", "replica_not_found"}
+SAYS_STOPPED = {BRANCH: "branch_unavailable", COORDINATOR: OUT_OF_OFFICE}
 NO_VOTES = {BUSY, STOPPED, STORAGE_FULL}
 
 
@@ -87,7 +92,7 @@ class Judge:
     # --- what leaves ---------------------------------------------------------------------------------------------------
 
     def leaves(self, process: Process, effect: Effect) -> None:
-        """A branch sends something: is what it stands on where it has to be?"""
+        """A branch, or a coordinator, sends something: is what it stands on where it has to be?"""
         message = effect.message
         if isinstance(message, Rows | StatusInfo):
             return
@@ -98,6 +103,8 @@ class Judge:
         seq = process.row_of(effect)
         disk = process.disk
         acks = process.engine.machine.acks
+        if acks is not None and dialled_by(effect.to) == acks.replica:
+            return  # what it is told it holds by itself
         if acks is not None:
             self._town.met["left after its replica had it"] += 1
             if not self._town.disk(acks.instance).has(seq, disk.chain(seq)):
@@ -109,9 +116,11 @@ class Judge:
 
     def asked(self, process: Process) -> bool | None:
         """Has this branch to stop, before a turn? None = it may."""
-        if process.role != BRANCH or not process.is_up:
+        if process.role == REPLICA or not process.is_up:
             return False
         self.ticked(process)
+        if process.engine.machine.closed is not None and process.role == COORDINATOR:
+            return None
         acks = process.engine.machine.acks
         now_us = self._town.clock.now().mono_us
         since = self._since[process.key]
@@ -123,7 +132,7 @@ class Judge:
 
     def ticked(self, process: Process) -> None:
         """It may heed another word now: that one's silence begins."""
-        if process.role != BRANCH:
+        if process.role == REPLICA:
             return
         acks = process.engine.machine.acks
         instance = acks.instance if acks is not None else b""
@@ -134,20 +143,25 @@ class Judge:
 
     def answered(self, process: Process, batch: list[Incoming], effects: list[Effect], *, stops: bool | None) -> None:
         """A turn is over. A branch whose replica is silent says so at once; one whose replica acknowledges all does not."""
-        if process.role != BRANCH:
+        if process.role == REPLICA:
             return
+        self.ticked(process)
         told: dict[int, AnyMessage] = {effect.n: effect.message for effect in effects if effect.to == CUSTOMER.address}
         self._acknowledged(process, batch)
         for sender, n, message in batch:
             if sender.address != CUSTOMER.address:
                 continue
             answer = told.get(n)
-            has_stopped = isinstance(answer, Fault) and answer.code == "branch_unavailable"
+            has_stopped = isinstance(answer, Fault) and answer.code == SAYS_STOPPED[process.role]
             if isinstance(message, GetStatus):
                 has_stopped = isinstance(answer, StatusInfo) and answer.stopped
-            if stops is not None and has_stopped != stops:
+            is_behind = process.role == COORDINATOR and process.engine.machine.closed is not None  # since this turn
+            if stops is not None and has_stopped != stops and not is_behind:
                 raise Breach(f"{process.key} {'has not' if stops else 'has'} stopped: it answers {message} by {answer}")
             self._town.met["said that it has stopped"] += has_stopped
+
+    def decided(self, process: Process, effects: Sequence[Effect]) -> None:
+        """What a turn, or a tick, has made."""
 
     def _acknowledged(self, process: Process, batch: list[Incoming]) -> None:
         """Its replica has rows, as of what it answers: its word may have lain about for long."""
@@ -178,9 +192,10 @@ class Judge:
         directory = town.directory()
         if directory is None:
             return
-        words = {info.name: info.acks for info in directory.branches}
+        words = directory.words()
+        unanswered = {info.of for info in town.promoting.values()}
         for name, word in self.words.items():
-            if words.get(name) != word:
+            if words.get(name) != word and name not in unanswered:
                 raise Breach(f"the word on {name} is {words.get(name)}, and the operator was told {word}")
         for info in directory.replicas:
             if lossless(words.get(info.of), info):
@@ -205,8 +220,10 @@ class Judge:
         self._check_lossless(info)
         told = self.told[info.of]
         former = told.holder
+        if former.instance == info.instance:  # he asked again
+            return
         told.holder = self._town.disk(info.instance)
-        word = self._town.coordinator.state.acks.get(info.of)
+        word = self._town.boss.coordinator.state.acks.get(info.of)
         if word is not None and word.replica:
             raise Breach(f"{info.of} has another data file, and still {word.replica} is to acknowledge what it does")
         self.words.pop(info.of, None)
@@ -224,16 +241,18 @@ class Judge:
         town.customers.judge(branches, set(decided))
         directory = town.directory()
         assert directory is not None
-        words = {info.name: info.acks for info in directory.branches}
-        for branch in branches:
-            if not self.told[branch.name].is_on(branch.disk):
-                raise Breach(f"{branch.key} lacks what {branch.name} has told")
-            if self.asked(branch) is not False:
-                raise Breach(f"{branch.key} waits for its replica at rest")
-            word = words.get(branch.name)
+        words = directory.words()
+        leading = [*branches, town.boss]
+        for one in leading:
+            if not self.told[one.name].is_on(one.disk):
+                raise Breach(f"{one.key} lacks what {one.name} has told")
+            if self.asked(one) is not False:
+                raise Breach(f"{one.key} waits for its replica at rest")
+            word = words.get(one.name)
             if word is not None and word.replica and not any(lossless(word, info) for info in directory.replicas):
-                raise Breach(f"the synchronous replica of {branch.name} is up, and is not called lossless")
+                raise Breach(f"the synchronous replica of {one.name} is up, and is not called lossless")
+        disks = {one.name: one.disk for one in leading}
         for process in town.sites.values():
-            branch_disk = None if process.role != REPLICA else next(one.disk for one in branches if one.name == process.of)
-            if branch_disk is not None and not (process.disk.is_prefix_of(branch_disk) and branch_disk.seq == process.disk.seq):
+            its = disks[process.of]
+            if process.role == REPLICA and not (process.disk.is_prefix_of(its) and its.seq == process.disk.seq):
                 raise Breach(f"{process.key} has not the rows of {process.of} at rest")

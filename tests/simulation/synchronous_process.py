@@ -11,23 +11,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulation.failover_actor import Actor
+from zbank.apps.serving import role_named
 from zbank.clock import Now
 from zbank.domain.legs import CASH, CLEARING
-from zbank.errors import StorageFull
+from zbank.errors import FenceLost, StorageFull
 from zbank.protocol.branch_state import BranchState
+from zbank.protocol.coordinator import Coordinator
+from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.following import TakesOver
-from zbank.protocol.machine import Effect, Sender, Step
-from zbank.protocol.messages import BRANCH, CLIENT, AnyMessage, Position, Registered
+from zbank.protocol.machine import Address, Effect, Sender, Step
+from zbank.protocol.messages import BRANCH, CLIENT, COORDINATOR, AnyMessage, Position, Registered
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
-from zbank.transport.engine import Incoming
+from zbank.transport.engine import Engine, Incoming
+from zbank.transport.looks import AnyRead
 
 if TYPE_CHECKING:
     from tests.simulation.synchronous_town import Town
 
 CUSTOMER = Sender(b"customer", CLIENT, "")
 BEFORE, AFTER = "before", "after"  #: a force: when a process dies
+
+
+def dialled_by(route: Address) -> str:
+    """The machine that has made this connection; "" when that is none."""
+    return route.decode().partition(">")[0] if isinstance(route, bytes) else ""
 
 
 class Killed(BaseException):
@@ -91,8 +100,34 @@ class NotedParticipant(Participant):
         return self.process.noted(super().tick(now))
 
 
+class NotedCoordinator(Coordinator):
+    """The same of a coordinator."""
+
+    process: Process
+
+    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
+        return self.process.noted(super().decide(sender, n, message, now))
+
+    def tick(self, now: Now) -> Step:
+        return self.process.noted(super().tick(now))
+
+
+class NotedEngine(Engine):
+    """The real engine; what a coordinator reads for somebody is noted, too."""
+
+    process: Process
+
+    def _read(self, sender: Sender, n: int, message: AnyRead, now: Now) -> list[Effect]:
+        effects = super()._read(sender, n, message, now)
+        if self.machine.role == COORDINATOR:
+            self.process.noted(Step(None, effects))
+        return effects
+
+
 class Process(Actor):
     """A machine with one data file, and the process on it: a coordinator, a branch, or a replica that may become one."""
+
+    engine_type = NotedEngine
 
     def __init__(self, town: Town, key: str, name: str, role: str, of: str = "") -> None:
         self.town = town
@@ -131,6 +166,8 @@ class Process(Actor):
         except (StorageFull, Killed):
             self.store.close()
             return
+        assert isinstance(self.engine, NotedEngine)
+        self.engine.process = self
         self.is_up = True
 
     def open_store(self, identity: Identity, instance: bytes) -> JournalStore:
@@ -143,6 +180,18 @@ class Process(Actor):
     def participant(self, state: BranchState, before: Participant | None) -> Participant:
         machine = NotedParticipant(state, (CASH, CLEARING), 1, self.town.wanted.get(self.name, ""), before)
         machine.process = self
+        return machine
+
+    def deciding(self, state: CoordinatorState, before: Coordinator | None) -> Coordinator:
+        machine = NotedCoordinator(state, before=before, wanted_acks=self.wanted_acks)
+        machine.process = self
+        return machine
+
+    @property
+    def coordinator(self) -> Coordinator:
+        """Its state machine, as it is or as it was when it died."""
+        machine = self.engine.machine
+        assert isinstance(machine, Coordinator)
         return machine
 
     def crash(self) -> None:
@@ -166,9 +215,9 @@ class Process(Actor):
         self.path = self.path.with_name(f"{self.key}{self._file}.db")
         self.restart()
 
-    def become_branch(self) -> None:
-        """Its file is the branch's from here on."""
-        self.name, self.role = self.of, BRANCH
+    def become(self) -> None:
+        """Its file is that of whom it followed from here on."""
+        self.name, self.role = self.of, role_named(self.of)
         self.restart()
 
     def save(self, folder: Path) -> int:
@@ -206,8 +255,8 @@ class Process(Actor):
         self._fresh.clear()
         try:
             effects = self.engine.turn(batch, town.clock.now())
-        except Killed:
-            self.crash()
+        except (Killed, FenceLost) as error:
+            self._die(error)
             return
         except TakesOver as promotion:
             town.take_over(self, promotion)
@@ -223,17 +272,32 @@ class Process(Actor):
         self._fresh.clear()
         try:
             effects = self.engine.tick(self.town.clock.now())
-        except Killed:
-            self.crash()
+        except (Killed, FenceLost) as error:
+            self._die(error)
+            return
+        except TakesOver as promotion:
+            self.town.take_over(self, promotion)
             return
         self._stand([])
         self.town.judge.ticked(self)
         self.town.sent_by(self, effects)
         self.engine.maintain(idle=True)
 
+    def say(self, effect: Effect) -> None:
+        """Something without a turn, as the loop does."""
+        self._fresh = [effect]
+        effects = self.engine.said([effect], self.town.clock.now())
+        self._stand([])
+        self.town.sent_by(self, effects)
+
+    def _die(self, why: BaseException) -> None:
+        self.crash()
+        self.town.met["has lost its office"] += isinstance(why, FenceLost)
+
     def _stand(self, batch: list[Incoming]) -> None:
         """What was decided now stands on all that is forced by now."""
         seq = self.store.seq
+        self.town.judge.decided(self, self._fresh)
         for effect in self._fresh:
             self._stands[id(effect)] = (effect, seq)
         for sender, n, _ in batch:
@@ -244,7 +308,7 @@ class Process(Actor):
         """The row that something stands on which leaves now. What was never seen before was made in this very turn."""
         if isinstance(effect.message, Position):
             return effect.message.seq
-        if effect.to == CUSTOMER.address:
+        if effect.to == CUSTOMER.address and self.role == BRANCH:  # reads among them, which no decision has made
             return self.town.customers.stands[effect.n]
         known = self._stands.pop(id(effect), None)
         return self.store.seq if known is None else known[1]

@@ -9,13 +9,13 @@ from random import Random
 from tests.simulation.failover_actor import BOSS, DELHI, MUMBAI, Actor
 from tests.simulation.synchronous_customers import Customers
 from tests.simulation.synchronous_judge import Judge, Told
+from tests.simulation.synchronous_lines import Lines
 from tests.simulation.synchronous_network import Frame, Network
-from tests.simulation.synchronous_process import CUSTOMER, Disk, Process
+from tests.simulation.synchronous_process import CUSTOMER, Disk, Process, dialled_by
 from tests.transport.actors import SetClock
 from tests.unit.protocol_support import id_of
 from zbank.apps import roles
 from zbank.domain.legs import CASH, Leg
-from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.following import TakesOver
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
@@ -24,15 +24,18 @@ from zbank.protocol.messages import (
     COORDINATOR,
     FEED,
     REPLICA,
+    AckedBy,
     AnyMessage,
     Directory,
     Fault,
     NameAcks,
     Named,
     OpenAccount,
+    Promoting,
     Register,
     Registered,
     RegisterReplica,
+    ReplicaInfo,
     Rows,
     Transfer,
 )
@@ -54,26 +57,32 @@ class Town:
         self.ports: dict[str, int] = {}
         self.wanted: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
         self.config: dict[str, str] = {}  #: where the branches are, by the config
-        self.calling: set[str] = set()  #: machines that have called the coordinator,
-        self.linked: set[str] = set()  #: and that were answered
-        self.bound: dict[str, Process] = {}  #: by name: whose connection stands for a branch at the coordinator
+        self.lines = Lines()
         self.cut_off: set[str] = set()  #: machines of branches that the coordinator does not reach
         self.is_calm = False  #: no faults any more
         self.is_quiet: set[str] = set()  #: branches that the operator leaves as they are
         self.answer: AnyMessage | None = None  #: to the officer
+        self.promoting: dict[int, ReplicaInfo] = {}  #: by the operator's question: whom he wants promoted
+        self._order = 0
+        self._words_asked: dict[int, tuple[str, AckedBy | None]] = {}  #: by his question: for whom, and the word he knew
+        self._last_word: dict[str, int] = {}  #: for whom: his last such question
         self._disks: dict[bytes, Disk] = {}
-        self._heard_us: dict[str, int] = {}  #: by machine: when it and the coordinator last heard each other
-        self.judge = Judge(self)
+        self.judge = self.make_judge()
         self.customers = Customers(self)
-        self.boss = self.start(BOSS, BOSS, COORDINATOR)
+        self.boss = self.start(BOSS, BOSS, COORDINATOR)  #: the coordinator by right
+        self.judge.told[BOSS] = Told(self.boss.disk)
         for name in (MUMBAI, DELHI):
             branch = self.start(name, name, BRANCH)
             self.config[name] = branch.endpoint
             self.judge.told[name] = Told(branch.disk)
             self._open_accounts(branch)
-        self._set_up_replicas()
+        self.set_up_replicas()
 
-    def _set_up_replicas(self) -> None:
+    def make_judge(self) -> Judge:
+        """Who looks at all of it."""
+        return Judge(self)
+
+    def set_up_replicas(self) -> None:
         """Mumbai has two, Delhi perhaps one; the config wants one as the synchronous one, or an operator names it."""
         random = self.random
         places = [("copy", MUMBAI), ("spare", MUMBAI), *([("far", DELHI)] if random.random() < 0.5 else [])]
@@ -82,13 +91,17 @@ class Town:
         for key, of in (places[0], *places[2:]):
             if random.random() < 0.6:
                 self.wanted[of] = key
+        self.begin()
+        for key, of in (places[0], *places[2:]):
+            if of not in self.wanted:
+                self.give_word(of, self.sites[key])
+
+    def begin(self) -> None:
+        """All come to the coordinator."""
         for process in list(self.sites.values()):
             if process is not self.boss:
                 process.restart()
                 self.register(process)
-        for key, of in (places[0], *places[2:]):
-            if of not in self.wanted:
-                self.give_word(of, self.sites[key])
 
     def start(self, key: str, name: str, role: str, of: str = "") -> Process:
         """A new machine."""
@@ -103,6 +116,11 @@ class Town:
             opened, paid_in = OpenAccount(id_of(first), number, "", "", 0), Transfer(id_of(first + 100), legs, "INR")
             branch.engine.turn([(CUSTOMER, 0, opened), (CUSTOMER, 0, paid_in)], self.clock.now())
 
+    @property
+    def branches(self) -> list[str]:
+        """Their names."""
+        return list(self.config)
+
     # --- who is there --------------------------------------------------------------------------------------------------
 
     def disk(self, instance: bytes) -> Disk:
@@ -112,7 +130,7 @@ class Town:
     def doors(self, branch: str) -> list[Process]:
         """Who says that it is this branch; "" = the coordinator."""
         if not branch:
-            return [self.boss]
+            return [process for process in self.sites.values() if process.role == COORDINATOR]
         return [process for process in self.sites.values() if (process.role, process.name) == (BRANCH, branch)]
 
     def serving(self, branch: str) -> Process | None:
@@ -127,16 +145,9 @@ class Town:
         """Who listens there."""
         return next((process for process in self.sites.values() if process.endpoint == endpoint), None)
 
-    @property
-    def coordinator(self) -> Coordinator:
-        """Its state machine, as it is or as it was when it died."""
-        machine = self.boss.engine.machine
-        assert isinstance(machine, Coordinator)
-        return machine
-
     def directory(self) -> Directory | None:
         """As the coordinator would tell it now."""
-        return self.coordinator.directory.answer(self.clock.now()) if self.boss.is_up else None
+        return self.boss.coordinator.directory.answer(self.clock.now()) if self.boss.is_up else None
 
     def talk(self, one: Process, other: Process) -> bool:
         """Both run, and hear each other."""
@@ -148,14 +159,14 @@ class Town:
     def started(self, actor: Actor) -> None:
         """Its connections are over."""
         assert isinstance(actor, Process)
-        self.hang_up(*(self.sites if actor.role == COORDINATOR else [actor.key]))
         if actor.role == COORDINATOR:
-            self.bound.clear()
+            self.lines.end(actor)
+        else:
+            self.lines.hang_up(actor.key)
 
-    def hang_up(self, *keys: str) -> None:
-        """The connections of these machines to the coordinator are over."""
-        self.calling.difference_update(keys)
-        self.linked.difference_update(keys)
+    def dialled(self, process: Process) -> Process | None:
+        """Whom it takes for its coordinator: who is at the place where it tries."""
+        return self.boss
 
     def publish(self, actor: Actor, message: Rows) -> None:
         """By way of the coordinator's machine."""
@@ -174,7 +185,7 @@ class Town:
         assert isinstance(actor, Process)
         frames: dict[object, list[tuple[int, AnyMessage]]] = {}
         for effect in effects:
-            if actor.role == BRANCH:
+            if actor.role != REPLICA:
                 self.judge.leaves(actor, effect)
             frames.setdefault(effect.to, []).append((effect.n, effect.message))
         for to, envelopes in frames.items():
@@ -182,7 +193,8 @@ class Town:
                 for n, message in envelopes:
                     self.customers.hear(actor, n, message)
             elif to == OFFICER.address:
-                self.answer = envelopes[-1][1]
+                for n, message in envelopes:
+                    self.hear(n, message)
             elif isinstance(to, bytes):
                 self._send_back(actor, to, envelopes)
             elif isinstance(to, str):
@@ -190,29 +202,29 @@ class Town:
 
     def _send_back(self, source: Process, route: bytes, envelopes: list[tuple[int, AnyMessage]]) -> None:
         """To who dialled, if that connection still stands."""
-        target = self.sites.get(route.decode().partition(">")[0])
+        target = self.sites.get(dialled_by(route))
         if target is not None and self.network.route(target, source) == route:
             self._send(Frame(source, target, Sender(source.name, source.role, source.name), envelopes, target.life))
 
     def _send_to(self, source: Process, name: str, envelopes: list[tuple[int, AnyMessage]]) -> None:
         """To an actor of this name."""
         sender = Sender(source.name, source.role, source.name)
-        if source is self.boss:
-            target = self.bound.get(name)
+        if source.role == COORDINATOR:
+            target = self.lines.bound(source, name)
         elif name == BOSS:
-            target = self.boss if source.key in self.linked else None
+            target = self.lines.calling[source.key] if source.key in self.lines.linked else None
         else:
             target = self.at(source.endpoints.get(name, ""))
         if target is None or target is source:
             return
-        if source is not self.boss and (source.role, name) != (BRANCH, BOSS):
+        if source.role != COORDINATOR and (source.role, name) != (BRANCH, BOSS):
             sender = sender._replace(address=self.network.route(source, target))
         self._send(Frame(source, target, sender, envelopes, target.life))
 
     def _send(self, frame: Frame) -> None:
         lost = self.network.send(frame)
-        if lost is not None and lost.source is self.boss:  # connections lose nothing: this one is over
-            self.hang_up(lost.target.key)
+        if lost is not None and lost.source is not None and lost.source.role == COORDINATOR:  # connections lose nothing
+            self.lines.hang_up(lost.target.key)
 
     def deliver(self) -> bool:
         """Something arrives, if anything can."""
@@ -222,35 +234,47 @@ class Town:
         target, frames = taken
         batch = []
         for frame in frames:
-            source = frame.source
-            is_of_branch = source is not None and target.role == REPLICA and frame.sender.role == BRANCH
-            if is_of_branch and source is not self.at(target.endpoints.get(target.of, "")):
-                continue  # it came over a connection that is closed by now
+            if not self.arrives(frame):
+                continue
             for n, message in frame.envelopes:
-                if isinstance(message, Registered):
-                    self.linked |= {target.key} & self.calling
+                if isinstance(message, Registered) and frame.source is not None:
+                    self.lines.answered(target, frame.source)
                     target.learn(message)
                 batch.append((frame.sender, n, message))
-        if batch:
+        if batch and target.is_up:
             target.take(batch)
         return True
 
+    def arrives(self, frame: Frame) -> bool:
+        """Not what came over a connection that is closed by now."""
+        source, target = frame.source, frame.target
+        is_of_branch = source is not None and target.role == REPLICA and frame.sender.role == BRANCH
+        return not is_of_branch or source is self.at(target.endpoints.get(target.of, ""))
+
     def register(self, process: Process) -> None:
         """As the loop does after a connection to the coordinator was made."""
-        boss = self.boss
-        if process is boss or not self.talk(process, boss):
+        boss = self.dialled(process)
+        if process.role == COORDINATOR or boss is None or boss.role != COORDINATOR or not self.talk(process, boss):
             return
-        self.calling.add(process.key)
+        self.lines.call(process, boss)
         message = process.registration()
         if isinstance(message, RegisterReplica):
             boss.take([(Sender(self.network.route(process, boss), REPLICA, process.name), 0, message)])
             return
         assert isinstance(message, Register)
-        fault = self.coordinator.directory.refuse(message)
+        fault = boss.coordinator.directory.refuse(message)
         if fault is None:
-            self.bound[process.name] = process
+            self.lines.bind(process, boss)
             boss.take([(Sender(process.name, BRANCH, process.name), 0, message)])
             return
+        self.turn_away(process, boss, fault)
+
+    def turn_away(self, process: Process, boss: Process, fault: Fault) -> None:
+        """A branch is refused."""
+        self.refused(process, fault)
+
+    def refused(self, process: Process, fault: Fault) -> None:
+        """A branch hears that: its process ends."""
         self.met[f"refused: {fault.code}"] += 1
         if fault.code == "superseded":
             self.lose(process)
@@ -265,24 +289,28 @@ class Town:
         for process in list(self.sites.values()):
             if process.is_up and not process.is_paused:
                 process.tick()
+        self.listen()
+        for process in list(self.sites.values()):
+            if process.key not in self.lines.linked:
+                self.register(process)
+
+    def listen(self) -> None:
+        """Who is silent for too long is given up."""
         now_us = self.clock.now().mono_us
         for process in list(self.sites.values()):
             if process is self.boss or self.talk(process, self.boss):
-                self._heard_us[process.key] = now_us
-            elif now_us - self._heard_us.get(process.key, 0) > SILENT_US:
+                self.lines.heard_us[process.key] = now_us
+            elif now_us - self.lines.heard_us.get(process.key, 0) > SILENT_US:
                 self._unlink(process)
-        for process in list(self.sites.values()):
-            if process.key not in self.linked:
-                self.register(process)
 
     def _unlink(self, process: Process) -> None:
         """Each takes the other for gone."""
-        self.hang_up(process.key)
+        boss = self.dialled(process)
+        self.lines.hang_up(process.key)
         if process.is_up and not process.is_paused:
             process.engine.machine.peer_down(BOSS, self.clock.now())
-        if self.bound.get(process.name) is process and self.boss.is_up and not self.boss.is_paused:
-            del self.bound[process.name]
-            self.boss.engine.machine.peer_down(process.name, self.clock.now())
+        if boss is not None and boss.is_up and not boss.is_paused and self.lines.unbind(process, boss):
+            boss.engine.machine.peer_down(process.name, self.clock.now())
 
     # --- ends and beginnings ------------------------------------------------------------------------------------------
 
@@ -300,8 +328,11 @@ class Town:
         if self.random.random() < 0.1:
             replica.restart()
             return
+        for info in list(self.promoting.values()):
+            if info.instance == replica.disk.instance:  # the operator was not told yet
+                self._promoted(info)
         roles._take_over(replica.path, replica.store.identity, promotion)
-        replica.become_branch()
+        replica.become()
         replica.is_full = not self.is_calm and self.random.random() < 0.4
         self.met["took over"] += 1
         key = f"new{len(self.ports)}"
@@ -309,18 +340,42 @@ class Town:
 
     # --- the operator ----------------------------------------------------------------------------------------------
 
+    def order(self) -> int:
+        """The number of what the operator asks next."""
+        self._order += 1
+        self.answer = None
+        return self._order
+
+    def hear(self, n: int, message: AnyMessage) -> None:
+        """The operator is answered."""
+        self.answer = message
+        info = self.promoting.pop(n, None)
+        if info is not None and isinstance(message, Promoting):
+            self._promoted(info)
+        branch, before = self._words_asked.pop(n, ("", None))
+        if self._last_word.get(branch) != n:  # he has asked for another one since
+            return
+        if isinstance(message, Named):
+            self.judge.words[branch] = message.acks
+            serving = self.serving(branch)
+            self.met["words"] += 1
+            is_away = branch != BOSS and (serving is None or not self.talk(serving, self.boss))
+            self.met["words that the branch cannot hear yet"] += is_away
+        elif isinstance(message, Fault):
+            self.met["words refused"] += 1
+            if before is not None:
+                self.judge.words[branch] = before
+
+    def _promoted(self, info: ReplicaInfo) -> None:
+        self.promoting = {n: other for n, other in self.promoting.items() if other.of != info.of}
+        self.judge.promoted(info)
+
     def give_word(self, branch: str, replica: Process | None) -> None:
-        """The operator's word on the synchronous replica."""
+        """The operator's word on the synchronous replica. Until he is answered he does not know which one holds."""
         if self.boss.is_paused or not self.boss.is_up:
             return
         name, instance = ("", b"") if replica is None else (replica.name, replica.disk.instance)
-        self.answer = None
-        self.boss.take([(OFFICER, 1, NameAcks(branch, name, instance))])
-        if self.answer is None:  # who is not answered does not know
-            self.judge.words.pop(branch, None)
-        if isinstance(self.answer, Named):
-            self.judge.words[branch] = self.answer.acks
-            serving = self.serving(branch)
-            self.met["words"] += 1
-            self.met["words that the branch cannot hear yet"] += serving is None or not self.talk(serving, self.boss)
-        self.met["words refused"] += isinstance(self.answer, Fault)
+        n = self.order()
+        self._words_asked[n] = branch, self.judge.words.pop(branch, None)
+        self._last_word[branch] = n
+        self.boss.take([(OFFICER, n, NameAcks(branch, name, instance))])

@@ -120,6 +120,19 @@ def test_who_does_not_answer_beats_is_left(places: TwoPlaces) -> None:
     assert places.link.endpoint == places.second.endpoint
 
 
+def test_who_refuses_what_it_took_before_is_left(places: TwoPlaces) -> None:
+    """As a coordinator that has stopped does to replicas of branches, which tell it where they stand each second."""
+    places.serve(places.first)
+    began_us = places.now_us
+    while places.link.endpoint == places.first.endpoint:
+        places.first.say(GONE)
+        assert places.link.state == REGISTERING
+        went_down = places.pass_time(TRY_US // 2)
+    assert went_down, "it is told once it is looked for elsewhere"
+    assert places.now_us - began_us <= 2 * TRY_US
+    places.serve(places.second)
+
+
 def test_who_is_well_is_not_left(places: TwoPlaces) -> None:
     places.serve(places.first)
     for _ in range(10):

@@ -343,7 +343,7 @@ class Coordinator(Machine):
 
     def tick(self, now: Now) -> Step:
         """Send again, give up, tell late, end."""
-        effects = self._collector.due(now)
+        effects = [*self.directory.call_back(), *self._collector.due(now)]
         if not self.directory.behind:
             effects += self._finisher.due(self.directory.up, now)
         self._forwarder.forget(now)

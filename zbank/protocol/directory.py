@@ -173,6 +173,13 @@ class Directory:
             return True
         return isinstance(message, RegisterReplica) and message.info.of != self._state.name
 
+    def call_back(self) -> list[Effect]:
+        """Whom it has turned away is to register now. It may believe that it has: an answer from before, which has waited for
+        the replica, comes to whatever connection it has by then."""
+        names, self._turned_away = self._turned_away, set()
+        again = Fault(code="hello_first", detail="register again: this coordinator is back")
+        return [] if self.behind else [Effect(name, 0, again) for name in sorted(names)]
+
     def _why_behind(self, message: Register) -> str:
         """What this branch knows that was forgotten here; "" = nothing."""
         state = self._state

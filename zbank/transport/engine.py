@@ -149,7 +149,8 @@ class Engine:
             elif step.taken:
                 self._take_over(step.taken)
             is_refused = self._followers.stopped and step.record is None and isinstance(message, WHILE_STOPPED)
-            (at_once if is_refused else effects).extend(step.effects)
+            turned_away = self._followers.turned_away(sender, n, message, machine)
+            (at_once if is_refused or turned_away else effects).extend(turned_away or step.effects)
         try:
             self._force()
         except StorageFull:

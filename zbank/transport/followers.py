@@ -11,7 +11,18 @@ from collections.abc import Collection, Iterable
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Address, Effect, Machine, Sender
-from zbank.protocol.messages import COORDINATOR, OUT_OF_OFFICE, REPLICA, AckedBy, AnyMessage, Fault, GetRows, Held
+from zbank.protocol.messages import (
+    COORDINATOR,
+    OUT_OF_OFFICE,
+    REPLICA,
+    AckedBy,
+    AnyMessage,
+    Fault,
+    GetRows,
+    Held,
+    Inquiry,
+    RegisterReplica,
+)
 from zbank.storage.rows import rows_page
 from zbank.storage.sqlite import JournalStore
 from zbank.transport.looks import size_of
@@ -31,6 +42,7 @@ class Followers:
         self._store = store
         self._gate = Gate(now_us)
         self.stopped = False  #: for want of the synchronous replica
+        self._why: Fault | None = None
         self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
@@ -40,6 +52,7 @@ class Followers:
         code = OUT_OF_OFFICE if machine.role == COORDINATOR else "branch_unavailable"
         fault = self._gate.stopped(machine.acks, name, code, now_us)
         self.stopped = fault is not None and fault.code != "busy"
+        self._why = fault
         alarm, before = self._gate.alarm(machine.acks, name, now_us), machine.alarms.pop(ALARM, "")
         if alarm:
             if machine.role == COORDINATOR:
@@ -51,6 +64,16 @@ class Followers:
             there = "its synchronous replica is there" if machine.acks is not None else "it stands on its own disk alone"
             log.warning("%s goes on: %s", name, there)
         return fault
+
+    def turned_away(self, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
+        """What a coordinator that is behind, or has stopped, tells a branch in doubt, or a replica but the one it waits for
+        (it was heard of, and may be named): a successor may be there, and whoever is answered here would never look for it."""
+        if machine.role != COORDINATOR or not isinstance(message, RegisterReplica | Inquiry):
+            return ()
+        acks = machine.acks
+        is_other = acks is not None and sender.caller != acks.replica
+        why = machine.closed or (self._why if self.stopped and is_other else None)
+        return () if why is None else (Effect(sender.address, n, why),)
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:
         """A replica asks for rows, and may acknowledge others by that: the answer, unless it has to wait."""

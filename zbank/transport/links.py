@@ -71,6 +71,7 @@ class Link:
         self.name = name  #: of who answers, at the latest from its Welcome
         self._wanted_name = name
         self.state = GREETING
+        self._was_up = False  #: and nobody was told yet that it is so no more
         self.used_us = 0  #: when something was last sent on purpose
         self._dialer = dialer
         self._hello = hello
@@ -171,6 +172,8 @@ class Link:
         text = f"{self.endpoint}: {message.code}: {message.detail}"
         if message.code == OUT_OF_OFFICE:  # often for a moment only
             self._refusal = text
+            if self.state == UP:  # it took us in before it stopped: else its refusals would keep us there for ever
+                self.state, self._was_up = REGISTERING, True
         else:
             self._complain(text)
 
@@ -193,7 +196,7 @@ class Link:
         useless = now_us - self._tried_us > TRY_US
         announced = self._announced() if self._announced is not None and (silent or useless) else ()
         if silent or (announced and {self._told_endpoint, *announced} != {self.endpoint}):
-            was_up = self.state == UP
+            was_up, self._was_up = self._was_up or self.state == UP, False
             place = next_place(self._told_endpoint, announced, self.endpoint)
             if not was_up and place == self._told_endpoint:  # all have been tried
                 self._complain(self._refusal or self._no_answer(announced))

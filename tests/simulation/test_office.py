@@ -1,0 +1,63 @@
+"""What a coordinator has told is not lost with it, and its successor alone leads: many seeds, and planted bugs to find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.failover_books import Breach
+from tests.simulation.office import play
+from tests.simulation.office_bugs import BUGS
+from tests.simulation.planted import Bug
+
+SEEDS = 110
+BUG_SEEDS = 300
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+SITUATIONS = (
+    "promoted: lost",
+    "promoted: cut off",
+    "promoted: asleep",
+    "promoted: killed",
+    "promoted when a decision was on the former's disk alone",
+    "promoted with decisions that branches had not acked",
+    "promoted without loss",  # a branch's replica, in the same world
+    "decisions wait for the replica",
+    "a former coordinator is awake",
+    "a former coordinator's machine follows",
+    "last words of a former coordinator",
+    "a replica of the coordinator begins anew",
+    "one that was replaced led, and was found out",
+    "does not lead: not_synchronous",
+    "does not lead: coordinator_up",
+    "tokens told",
+    "words",
+    "said that it has stopped",
+)
+
+
+def test_one_coordinator_leads_and_nothing_that_was_told_is_lost_in_many_worlds() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        met += play(seed)
+    assert met["promoted"] > SEEDS // 4
+    assert met["promoted when the former had more"] > SEEDS // 10, "nothing is proved where all had the same"
+    assert not [what for what in SITUATIONS if not met[what]]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: Bug) -> None:
+    with bug.planted():
+        for seed in range(BUG_SEEDS):
+            try:
+                play(seed)
+            except Breach:
+                return
+    pytest.fail(f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole")
+
+
+@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+def test_the_pages_say_how_many_there_are(page: str) -> None:
+    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8")
