@@ -23,9 +23,10 @@ from tests.unit.protocol_support import (
 from zbank.domain.legs import Leg
 from zbank.protocol import coordinator, forwarding
 from zbank.protocol.directory import MOMENT_US
-from zbank.protocol.machine import Effect, Sender
+from zbank.protocol.machine import EPOCH_LEAP, Effect, Sender
 from zbank.protocol.messages import (
     COMMITTED,
+    Abort,
     AnyMessage,
     Commit,
     Directory,
@@ -40,6 +41,7 @@ from zbank.protocol.messages import (
     Registered,
     StatusInfo,
     StillPending,
+    Txn,
 )
 from zbank.protocol.records import BranchJoined, Promoted
 
@@ -239,6 +241,27 @@ def test_a_promoted_coordinator_whose_former_one_went_on_without_it_refuses_serv
     commit(8)
     commit(9)
     desk.send(register("Mumbai", coordinator_epoch=epoch, coordinator_number=number), from_branch("Mumbai"))
+    assert bool(of_kind(Prepare, desk.send(PAYING))) is serves
+
+
+@pytest.mark.parametrize(("number", "word", "serves"), [(1, 2, True), (2, 0, False), (1, 9, False)])
+def test_a_promoted_coordinator_goes_on_when_one_that_was_replaced_has_led_by_mistake(
+    number: int, word: int, serves: bool
+) -> None:
+    """R3: its own word is the later one, and so is its epoch. What the other one decided is not known here: no abort."""
+    desk = coordinator_desk().joined(["Delhi", "Pune"])
+    message = transfer(7, legs_of(Delhi_1001=-30, Pune_1001=30))
+    ((_, asked), _) = of_kind(Prepare, desk.send(message))
+    desk.turn([yes(asked, "Delhi"), yes(asked, "Pune")])
+    desk.epoch = 5 * EPOCH_LEAP + 1
+    desk.record(Promoted("asha", 1))
+    mistaken = 3 * EPOCH_LEAP + 1
+    told = register("Mumbai", coordinator_epoch=mistaken, coordinator_number=number)
+    desk.send(replace(told, coordinator_word=word), from_branch("Mumbai"))
+    txn = Txn("coordinator", mistaken, 4)
+    assert desk.ask(Inquiry(txn, id_of(1)), from_branch("Mumbai")) == StillPending(txn, id_of(1))
+    former = Txn("coordinator", 1, 99)
+    assert isinstance(desk.ask(Inquiry(former, id_of(2)), from_branch("Mumbai")), Abort if serves else StillPending)
     assert bool(of_kind(Prepare, desk.send(PAYING))) is serves
 
 

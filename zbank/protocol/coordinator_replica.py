@@ -93,7 +93,8 @@ class CoordinatorReplica(Follower[CoordinatorState]):
         if message.branch != state.name or message.instance != self._instance:
             detail = f"this is {self._name}, a replica of {state.name}, data {self._instance.hex()[-8:]}: another one is meant"
             return Fault(code="not_for_me", detail=detail)
-        if self._promotion is None and not self._is_synchronous:
+        word = self._word()
+        if self._promotion is None and not (word and self._is_synchronous):
             detail = f"{self._name} is not the synchronous replica of {state.name}, by its own rows: what it lacks nobody knows"
             return Fault(code="not_synchronous", detail=detail)
         if self._promotion is None and (self._heard_us is None or now.mono_us - self._heard_us <= SILENT_US):
@@ -102,8 +103,9 @@ class CoordinatorReplica(Follower[CoordinatorState]):
         if not self._can_lead:
             secret = f"copy {state.name}.secret (and keys.toml) into its keys folder, and start it again"
             return Fault(code="cannot_lead", detail=f"replica {self._name} has no good key of {state.name}: {secret}")
-        epoch = state.epoch + EPOCH_LEAP
-        self._promotion = TakesOver(epoch, by, f"{self._name} takes the place of {state.name}")
+        # Who is promoted by a later word has the later epoch: one that was replaced, and leads by mistake, is left for it.
+        epoch = state.epoch + EPOCH_LEAP * (word.generation if word else 1)
+        self._promotion = self._promotion or TakesOver(epoch, by, f"{self._name} takes the place of {state.name}")
         return Promoting(self.info(now))
 
     def status(self, about: About, now: Now) -> StatusInfo:

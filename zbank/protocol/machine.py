@@ -198,7 +198,7 @@ CONFLICTING_ID = Fault(code="idempotency_conflict", detail="this id already stan
 JUMP_LIMIT_US = 10_000_000
 
 
-EPOCH_LEAP = 1_000_000  #: of who was promoted: its former self, however often it is started again, has a lower epoch
+EPOCH_LEAP = 1_000_000  #: of who was promoted, at least: its former self, however often it is started again, has a lower epoch
 
 
 BUSY_RETRY_MS = 100  #: hint with `busy`
