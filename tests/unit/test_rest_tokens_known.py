@@ -98,7 +98,7 @@ def test_whether_a_token_is_good_is_not_guessed(bank: Bank, tokens: TokenList) -
     known, new = bank.make(), new_secret()
     assert tokens.principal(known, may_ask=True) is not None
     bank.is_away = True
-    with pytest.raises(TokensUnknown, match="does not answer"):
+    with pytest.raises(TokensUnknown, match="cannot be asked now"):
         tokens.principal(new, may_ask=True)
     assert tokens.principal(known, may_ask=True) is not None
     assert tokens.principal(new, may_ask=False) is None, "who guesses makes the coordinator no work"

@@ -251,7 +251,7 @@ class Coordinator(Machine):
             return _told(sender, n, StillPending(txn, id))
         if settled is not None and settled.txn == txn:
             return _told(sender, n, Commit(txn, id, settled.number))
-        if txn.coordinator != self.state.name or self.state.is_anothers(txn.epoch):
+        if txn.coordinator != self.state.name or txn.epoch > self.state.epoch:
             return _told(sender, n, StillPending(txn, id))
         undecided = self._collector.inquired(sender.caller, txn, id, now)
         return Step(None, (undecided,)) if undecided else _told(sender, n, Abort(txn, id))

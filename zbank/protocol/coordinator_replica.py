@@ -103,7 +103,8 @@ class CoordinatorReplica(Follower[CoordinatorState]):
         if not self._can_lead:
             secret = f"copy {state.name}.secret (and keys.toml) into its keys folder, and start it again"
             return Fault(code="cannot_lead", detail=f"replica {self._name} has no good key of {state.name}: {secret}")
-        # Who is promoted by a later word has the later epoch: one that was replaced, and leads by mistake, is left for it.
+        # Who is promoted by a later word has the later epoch: one that was replaced, and leads by mistake, has never the same,
+        # and no branch that has met one of them takes the other for it.
         epoch = state.epoch + EPOCH_LEAP * (word.generation if word else 1)
         self._promotion = self._promotion or TakesOver(epoch, by, f"{self._name} takes the place of {state.name}")
         return Promoting(self.info(now))

@@ -207,11 +207,6 @@ class CoordinatorState:
         self.took_over = TakenOver(record.former_epoch, self.seq - 1, self.number, self.epoch)
         self.acts.coordinator_promoted(record, self.seq, self.at_us)
 
-    def is_anothers(self, epoch: int) -> bool:
-        """An office that is not in this journal: a later one, or that of somebody else who took the former one's place."""
-        took = self.took_over
-        return epoch > self.epoch or (took is not None and took.epoch < epoch < took.own_epoch)
-
     @property
     def unposted(self) -> int:
         """Rows applied since the last posting."""

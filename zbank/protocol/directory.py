@@ -186,10 +186,10 @@ class Directory:
         info, word = message.info, state.acks.get(message.info.name)
         epoch, number, former = message.coordinator_epoch, message.coordinator_number, state.took_over
         # Whose place it took has gone on without it: in a later office, by another word on its replica, or by further commits.
-        # Not so one that was replaced before, and led by mistake: its epoch has leapt, and it knows of no later word.
+        # Or one that was replaced before has led by mistake: what it decided nobody knows here.
         went_on = former is not None and (
-            former.epoch < epoch < former.epoch + EPOCH_LEAP
-            or (epoch < former.own_epoch and message.coordinator_word > former.seq)
+            former.epoch < epoch < former.own_epoch
+            or (epoch <= former.epoch and message.coordinator_word > former.seq)
             or (epoch == former.epoch and number > former.number)
         )
         generation = 0 if info.acks is None or info.name in state.retired else info.acks.generation

@@ -11,6 +11,7 @@ from zbank.protocol.messages import Fault, Forward, Outcome, Transfer
 FORWARD_LIMIT_US = 10_000_000
 MAX_FORWARDS = 20_000
 EPOCH_SHIFT = 32  #: an epoch forwards fewer than 2**32 requests
+EPOCH_MASK = 2**30 - 1  #: an envelope's number has 64 bits, and an epoch may be high; one and the next differ all the same
 
 
 class Waiting(NamedTuple):
@@ -35,7 +36,7 @@ class Forwarder:
         if len(self._waiting) >= MAX_FORWARDS:
             busy = Fault(code="busy", detail="too many requests are being handed on", retry_after_ms=BUSY_RETRY_MS)
             return Step(None, (Effect(sender.address, n, busy),))
-        self._last = max(self._last, epoch << EPOCH_SHIFT) + 1
+        self._last = max(self._last, (epoch & EPOCH_MASK) << EPOCH_SHIFT) + 1
         self._waiting[self._last] = Waiting(sender.address, n, branch, message.id, now.mono_us + FORWARD_LIMIT_US)
         return Step(None, (Effect(branch, self._last, Forward(sender.caller, message)),))
 

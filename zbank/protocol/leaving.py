@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from zbank.clock import Now
 from zbank.protocol.attempts import RESEND_US, Waiter
@@ -70,12 +71,9 @@ class Leaver:
             return _told([waiter], BranchRetired(known))
         fault = self._directory.unavailable((name,), now)
         if fault is not None:
-            if fault.code == "branch_unavailable":
-                fault = Fault(
-                    code=fault.code,
-                    detail=f"branch {name} is not connected, and only itself can say that it is empty: nothing was done; "
-                    "start it, then ask again",
-                )
+            if fault.code in ("branch_unavailable", "busy"):
+                detail = f"branch {name} is not connected, and only itself can say that it is empty: nothing was done; "
+                fault = replace(fault, detail=f"{detail}start it, then ask again")
             return _told([waiter], fault)
         leaving = self._leaving.get(name)
         if leaving is None:

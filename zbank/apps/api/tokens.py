@@ -81,7 +81,7 @@ class TokenList:
         token = self._by_digest.get(digest)
         if token is None and may_ask:
             if not self.refresh(came_s=time.monotonic()):
-                raise TokensUnknown("the coordinator, which alone may know this token, does not answer: try again later")
+                raise TokensUnknown("the coordinator, which alone may know this token, cannot be asked now: try again later")
             token = self._by_digest.get(digest)
         self._check_known()
         if token is None or not hmac.compare_digest(token.secret_digest, digest) or token.revoked_us:
