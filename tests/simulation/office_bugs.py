@@ -9,19 +9,23 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from tests.simulation.planted import Bug, bug, dispatch, replace
-from tests.simulation.synchronous_bugs import at_once, force_late
+from tests.simulation.synchronous_bugs import (
+    alone_when_silent,
+    at_once,
+    force_late,
+    outlived_by_words,
+    words_not_posted,
+)
 from zbank.clock import Now
 from zbank.protocol import coordinator, coordinator_replica, coordinator_state, participant
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_replica import CoordinatorReplica
-from zbank.protocol.coordinator_state import CoordinatorMeta, CoordinatorState
+from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.directory import Directory
 from zbank.protocol.following import Follower
-from zbank.protocol.gate import Gate
 from zbank.protocol.machine import Effect, Machine, Sender, Step
 from zbank.protocol.messages import (
     Abort,
-    AckedBy,
     AnyMessage,
     Commit,
     Inquiry,
@@ -51,14 +55,7 @@ def _open_gate(stack: ExitStack) -> None:
     replace(stack, Coordinator, "acks", property(lambda self: None))
 
 
-@bug("a coordinator whose replica is silent goes on alone", "R3", BUGS)
-def _alone(stack: ExitStack) -> None:
-    def let_out(self: Followers, acks: AckedBy | None, *rest: Any) -> Any:
-        is_silent = acks is not None and acks.instance and self._gate._is_silent(rest[-1])
-        return old(self, None if is_silent else acks, *rest)
-
-    old = replace(stack, Followers, "let_out", let_out)
-    replace(stack, Gate, "stopped", lambda *_: None)
+bug("a coordinator whose replica is silent goes on alone", "R3", BUGS)(alone_when_silent)
 
 
 @bug("decisions wait for no replica", "R3", BUGS)
@@ -105,12 +102,7 @@ def _takes_the_word(stack: ExitStack) -> None:
     replace(stack, Directory, "_may_be_replaced", lambda self: False)
 
 
-@bug("the coordinator's posting forgets the words", "T4", BUGS)
-def _words_not_posted(stack: ExitStack) -> None:
-    def encode(meta: CoordinatorMeta) -> bytes:
-        return bytes(old(changed(meta, acks={})))
-
-    old = replace(stack, coordinator_state, "_encode_meta", encode)
+bug("the coordinator's posting forgets the words", "T4", BUGS)(words_not_posted)
 
 
 # --- its replica -------------------------------------------------------------------------------------------------------
@@ -146,12 +138,7 @@ def _no_leap(stack: ExitStack) -> None:
 
 @bug("a successor waits for itself", "R3", BUGS)
 def _waits_for_itself(stack: ExitStack) -> None:
-    def promoted(state: CoordinatorState, record: Promoted) -> None:
-        acks = dict(state.acks)
-        old(state, record)
-        state.acks = acks
-
-    old = dispatch(stack, coordinator_state._APPLY, Promoted, promoted)
+    outlived_by_words(stack, Promoted)
 
 
 @bug("a successor forgets whose place it took", "P11", BUGS)

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from tests.simulation.failover_books import Breach
+
 Plant = Callable[[ExitStack], None]
 
 
@@ -47,6 +49,17 @@ def replace(stack: ExitStack, owner: Any, name: str, new: Any) -> Any:
     old = getattr(owner, name)
     stack.enter_context(patch.object(owner, name, new))
     return old
+
+
+def is_found(bug: Bug, play: Callable[[int], object], seeds: int) -> bool:
+    """One of so many seeds breaks the rules with this bug."""
+    with bug.planted():
+        for seed in range(seeds):
+            try:
+                play(seed)
+            except Breach:
+                return True
+    return False
 
 
 def dispatch(stack: ExitStack, table: dict[Any, Any], key: Any, new: Any) -> Any:

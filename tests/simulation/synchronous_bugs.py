@@ -34,7 +34,7 @@ from zbank.protocol.messages import (
     Vote,
 )
 from zbank.protocol.participant import Participant
-from zbank.protocol.records import AcksBy, AcksNamed, BranchPromoted
+from zbank.protocol.records import AcksBy, AcksNamed, BranchPromoted, Promoted
 from zbank.protocol.replica import BranchReplica
 from zbank.transport import engine
 from zbank.transport.engine import Engine, Incoming
@@ -189,7 +189,7 @@ def _a_row_early(stack: ExitStack) -> None:
 
 
 @bug("a branch whose replica is silent goes on alone", "R3", BUGS)
-def _alone_when_silent(stack: ExitStack) -> None:
+def alone_when_silent(stack: ExitStack) -> None:
     def let_out(self: Followers, acks: AckedBy | None, *rest: Any) -> list[Effect]:
         is_silent = acks is not None and acks.instance and self._gate._is_silent(rest[-1])
         leaving: list[Effect] = old(self, None if is_silent else acks, *rest)
@@ -271,7 +271,7 @@ def _word_not_posted(stack: ExitStack) -> None:
 
 
 @bug("the coordinator's posting forgets the words", "T4", BUGS)
-def _words_not_posted(stack: ExitStack) -> None:
+def words_not_posted(stack: ExitStack) -> None:
     def encode(meta: CoordinatorMeta) -> bytes:
         return bytes(old(changed(meta, acks={})))
 
@@ -291,14 +291,20 @@ def _named_again(stack: ExitStack) -> None:
     old = replace(stack, Directory, "wanted", wanted)
 
 
-@bug("the word outlives a promotion", "R3", BUGS)
-def _word_outlives(stack: ExitStack) -> None:
-    def promoted(state: CoordinatorState, record: BranchPromoted) -> None:
+def outlived_by_words(stack: ExitStack, kind: type[BranchPromoted | Promoted]) -> None:
+    """A record of this kind leaves the words as they are."""
+
+    def apply(state: CoordinatorState, record: BranchPromoted | Promoted) -> None:
         acks = dict(state.acks)
         old(state, record)
         state.acks = acks
 
-    old = dispatch(stack, coordinator_state._APPLY, BranchPromoted, promoted)
+    old = dispatch(stack, coordinator_state._APPLY, kind, apply)
+
+
+@bug("the word outlives a promotion", "R3", BUGS)
+def _word_outlives(stack: ExitStack) -> None:
+    outlived_by_words(stack, BranchPromoted)
 
 
 # --- the others --------------------------------------------------------------------------------------------------------

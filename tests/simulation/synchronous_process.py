@@ -20,7 +20,7 @@ from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.fold import Posting, Row
 from zbank.protocol.following import TakesOver
-from zbank.protocol.machine import Address, Effect, Sender, Step
+from zbank.protocol.machine import Address, Effect, Machine, Sender, Step
 from zbank.protocol.messages import BRANCH, CLIENT, COORDINATOR, AnyMessage, Position, Registered
 from zbank.protocol.participant import Participant
 from zbank.storage.sqlite import Identity, JournalStore
@@ -88,28 +88,24 @@ class WitnessedStore(JournalStore):
         return not self.process.is_full
 
 
-class NotedParticipant(Participant):
-    """The real state machine of a branch; what its decisions want to send is noted: it stands on the rows of this turn."""
+class Noted(Machine):
+    """A real state machine; what its decisions want to send is noted: it stands on the rows of this turn."""
 
     process: Process
 
     def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
-        return self.process.noted(super().decide(sender, n, message, now))
+        return self.process.noted(super().decide(sender, n, message, now))  # type: ignore[safe-super]
 
     def tick(self, now: Now) -> Step:
-        return self.process.noted(super().tick(now))
+        return self.process.noted(super().tick(now))  # type: ignore[safe-super]
 
 
-class NotedCoordinator(Coordinator):
-    """The same of a coordinator."""
+class NotedParticipant(Noted, Participant):
+    """Of a branch."""
 
-    process: Process
 
-    def decide(self, sender: Sender, n: int, message: AnyMessage, now: Now) -> Step:
-        return self.process.noted(super().decide(sender, n, message, now))
-
-    def tick(self, now: Now) -> Step:
-        return self.process.noted(super().tick(now))
+class NotedCoordinator(Noted, Coordinator):
+    """Of a coordinator."""
 
 
 class NotedEngine(Engine):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.failover_books import Breach
 from tests.simulation.office import play
 from tests.simulation.office_bugs import BUGS
-from tests.simulation.planted import Bug
+from tests.simulation.planted import Bug, is_found
 
 SEEDS = 110
 BUG_SEEDS = 300
@@ -49,13 +48,7 @@ def test_one_coordinator_leads_and_nothing_that_was_told_is_lost_in_many_worlds(
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(bug: Bug) -> None:
-    with bug.planted():
-        for seed in range(BUG_SEEDS):
-            try:
-                play(seed)
-            except Breach:
-                return
-    pytest.fail(f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole")
+    assert is_found(bug, play, BUG_SEEDS), f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole"
 
 
 @pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.failover_books import Breach
-from tests.simulation.planted import Bug
+from tests.simulation.planted import Bug, is_found
 from tests.simulation.synchronous import play
 from tests.simulation.synchronous_bugs import BUGS
 
@@ -33,13 +32,7 @@ def test_what_was_told_is_never_lost_in_many_worlds() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(bug: Bug) -> None:
-    with bug.planted():
-        for seed in range(BUG_SEEDS):
-            try:
-                play(seed)
-            except Breach:
-                return
-    pytest.fail(f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole")
+    assert is_found(bug, play, BUG_SEEDS), f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole"
 
 
 @pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])

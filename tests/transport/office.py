@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, 
 from zbank.apps import roles
 from zbank.config import COORDINATOR_NAME, STANDBY_NAME
 from zbank.protocol.branch_meta import CoordinatorMark
-from zbank.protocol.following import ASK_EVERY_US, TakesOver
+from zbank.protocol.following import ASK_EVERY_US, Follower, TakesOver
 from zbank.protocol.machine import Effect, Sender
 from zbank.protocol.messages import (
     CLIENT,
@@ -88,12 +90,17 @@ class Office:
     def join_standby(self) -> list[Effect]:
         """The replica registers, becomes the synchronous one and has all rows; gives what left to others by that."""
         before = len(self.left)
-        machine = self.standby.engine.machine
-        self.send(RegisterReplica(machine.info(self.clock.now())), THE_STANDBY)  # type: ignore[attr-defined]
+        self.send(self.standby_registration(), THE_STANDBY)
         self.exchange()
         for _ in range(4):
             self.tick()
         return self.left[before:]
+
+    def standby_registration(self) -> RegisterReplica:
+        """What the replica says of where it stands."""
+        machine = self.standby.engine.machine
+        assert isinstance(machine, Follower)
+        return RegisterReplica(machine.info(self.clock.now()))
 
     def register(self, name: str) -> list[Effect]:
         """A branch comes to the coordinator, and hears what leaves it at once."""
@@ -157,3 +164,21 @@ class Office:
         for desk in (self.coordinator, self.standby, self.zombie, *self.branches.values()):
             if desk is not None:
                 desk.store.close()
+
+
+def opened(folder: Path) -> Office:
+    """Two branches, and a replica that has all."""
+    office = Office(folder)
+    office.join_standby()
+    for name in office.branches:
+        office.register(name)
+        office.until_told(office.tick())
+    office.left.clear()
+    return office
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """The same."""
+    with closing(opened(tmp_path)) as found:
+        yield found

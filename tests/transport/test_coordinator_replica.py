@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.transport.actors import INSTANCE
-from tests.transport.office import ASHA, PROMOTE, THE_STANDBY, Office
+from tests.transport.office import ASHA, PROMOTE, THE_STANDBY, Office, office
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, from_branch, id_of, of_kind, txn_of
 from zbank.config import COORDINATOR_NAME, STANDBY_NAME
 from zbank.errors import StorageFull
@@ -51,6 +51,8 @@ from zbank.protocol.messages import (
     TransferInfo,
 )
 
+__all__ = ["office"]
+
 OF_MUMBAI = ReplicaInfo("copy", "Mumbai", "tcp://127.0.0.1:9200", id_of(77), 1, 8, 0, 100_000)
 SECOND = ReplicaInfo("coordinator-2", COORDINATOR_NAME, "tcp://127.0.0.1:9020", id_of(78), 1, 3, 0, 100_000)
 
@@ -60,23 +62,11 @@ def token(n: int) -> MakeToken:
     return MakeToken(id_of(900 + n), "", "ops", "operator", (), bytes([n] * 32), 0)
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """Two branches, and a replica that has all."""
-    with closing(Office(tmp_path)) as found:
-        found.join_standby()
-        for name in found.branches:
-            found.register(name)
-            found.until_told(found.tick())
-        found.left.clear()
-        yield found
-
-
 def test_the_replica_gets_in_although_all_else_waits(tmp_path: Path) -> None:
     with closing(Office(tmp_path)) as office:
         office.register("Mumbai")
         assert [code_of(effect.message) for effect in office.left] == ["out_of_office"]
-        registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
+        registered = office.standby_registration()
         assert office.send(registered, THE_STANDBY) == []
         assert [type(effect.message) for effect in office.on_the_way] == [Registered]
         office.exchange()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
-from tests.transport.office import ASHA, THE_STANDBY, Office
+from tests.transport.office import ASHA, THE_STANDBY, Office, office
 from tests.transport.test_coordinator_replica import OF_MUMBAI, SECOND, code_of, token
 from tests.unit.protocol_support import from_branch, of_kind
 from zbank.config import COORDINATOR_NAME
@@ -28,19 +24,9 @@ from zbank.protocol.messages import (
     StillPending,
 )
 
+__all__ = ["office"]
+
 THE_SECOND = Sender(b"second", REPLICA, SECOND.name)
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """Two branches, and a replica that has all."""
-    with closing(Office(tmp_path)) as found:
-        found.join_standby()
-        for name in found.branches:
-            found.register(name)
-            found.until_told(found.tick())
-        found.left.clear()
-        yield found
 
 
 def up(office: Office) -> set[str]:
@@ -87,7 +73,7 @@ def test_a_second_replica_is_heard_of_and_turned_away(office: Office) -> None:
     assert of_kind(Registered, office.send(asked, THE_SECOND))
     office.alone(SILENT_US + 1)
     office.on_the_way.clear()
-    registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
+    registered = office.standby_registration()
     office.send(registered, THE_STANDBY)
     assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"], "it is the other one now"
 
@@ -121,7 +107,7 @@ def test_a_coordinator_that_is_behind_takes_no_replica_in(office: Office) -> Non
     office.send(replace(mumbai, coordinator_epoch=mumbai.coordinator_epoch + EPOCH_LEAP), from_branch("Mumbai"))
     for message, sender in (of_mumbai, of_its_own):
         assert [code_of(effect.message) for effect in office.send(message, sender)] == ["out_of_office"]
-    registered = RegisterReplica(office.standby.engine.machine.info(office.clock.now()))  # type: ignore[attr-defined]
+    registered = office.standby_registration()
     office.on_the_way.clear()
     office.send(registered, THE_STANDBY)
     assert [code_of(effect.message) for effect in office.on_the_way] == ["out_of_office"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transport.actors import branch
-from tests.transport.office import ASHA, THE_STANDBY, Office
+from tests.transport.office import ASHA, THE_STANDBY, Office, office, opened
 from tests.transport.test_coordinator_replica import code_of, token
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, check_books, from_branch, id_of, of_kind
 from zbank.config import COORDINATOR_NAME
@@ -44,24 +43,9 @@ from zbank.protocol.messages import (
     Vote,
 )
 
+__all__ = ["office"]
+
 NONE_ANY_MORE = NameAcks(COORDINATOR_NAME, "", b"")
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    """Two branches, and a replica that has all."""
-    with closing(opened(tmp_path)) as found:
-        yield found
-
-
-def opened(folder: Path) -> Office:
-    office = Office(folder)
-    office.join_standby()
-    for name in office.branches:
-        office.register(name)
-        office.until_told(office.tick())
-    office.left.clear()
-    return office
 
 
 def all_register(office: Office) -> list[Effect]:
