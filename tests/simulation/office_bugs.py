@@ -28,6 +28,7 @@ from zbank.protocol.messages import (
     Abort,
     AnyMessage,
     Commit,
+    Fault,
     Inquiry,
     Outcome,
     Prepare,
@@ -85,8 +86,8 @@ def _takes_replicas_in_behind(stack: ExitStack) -> None:
 
 
 def _takes_in(stack: ExitStack, *, while_behind: bool) -> None:
-    def turned_away(self: Followers, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
-        told: Collection[Effect] = old(self, sender, n, message, machine)
+    def turned_away(self: Followers, sender: Sender, n: int, machine: Machine, fault: Fault | None) -> Collection[Effect]:
+        told: Collection[Effect] = old(self, sender, n, machine, fault)
         return () if (machine.closed is not None) == while_behind else told
 
     old = replace(stack, Followers, "turned_away", turned_away)

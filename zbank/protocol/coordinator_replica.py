@@ -93,11 +93,13 @@ class CoordinatorReplica(Follower[CoordinatorState]):
         if message.branch != state.name or message.instance != self._instance:
             detail = f"this is {self._name}, a replica of {state.name}, data {self._instance.hex()[-8:]}: another one is meant"
             return Fault(code="not_for_me", detail=detail)
-        word = self._word()
-        if self._promotion is None and not (word and self._is_synchronous):
+        info = self.info(now)
+        if self._promotion is not None:  # asked again
+            return Promoting(info)
+        if not info.acks:
             detail = f"{self._name} is not the synchronous replica of {state.name}, by its own rows: what it lacks nobody knows"
             return Fault(code="not_synchronous", detail=detail)
-        if self._promotion is None and (self._heard_us is None or now.mono_us - self._heard_us <= SILENT_US):
+        if self._heard_us is None or now.mono_us - self._heard_us <= SILENT_US:
             detail = f"{state.name} was heard of a moment ago: stop it first, so that it cannot go on beside its successor"
             return Fault(code="coordinator_up", detail=detail)
         if not self._can_lead:
@@ -105,9 +107,9 @@ class CoordinatorReplica(Follower[CoordinatorState]):
             return Fault(code="cannot_lead", detail=f"replica {self._name} has no good key of {state.name}: {secret}")
         # Who is promoted by a later word has the later epoch: one that was replaced, and leads by mistake, has never the same,
         # and no branch that has met one of them takes the other for it.
-        epoch = state.epoch + EPOCH_LEAP * (word.generation if word else 1)
-        self._promotion = self._promotion or TakesOver(epoch, by, f"{self._name} takes the place of {state.name}")
-        return Promoting(self.info(now))
+        epoch = state.epoch + EPOCH_LEAP * info.acks
+        self._promotion = TakesOver(epoch, by, f"{self._name} takes the place of {state.name}")
+        return Promoting(info)
 
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this replica does."""

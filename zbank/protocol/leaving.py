@@ -72,8 +72,11 @@ class Leaver:
         fault = self._directory.unavailable((name,), now)
         if fault is not None:
             if fault.code in ("branch_unavailable", "busy"):
-                detail = f"branch {name} is not connected, and only itself can say that it is empty: nothing was done; "
-                fault = replace(fault, detail=f"{detail}start it, then ask again")
+                detail = (
+                    f"branch {name} is not connected, and only itself can say that it is empty: nothing was done; "
+                    "start it, then ask again"
+                )
+                fault = replace(fault, detail=detail)
             return _told([waiter], fault)
         leaving = self._leaving.get(name)
         if leaving is None:

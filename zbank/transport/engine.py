@@ -41,7 +41,7 @@ from zbank.storage.decisions import lost_decisions
 from zbank.storage.events import events_page
 from zbank.storage.reads import answer_read
 from zbank.storage.sqlite import JournalStore
-from zbank.transport.followers import Followers
+from zbank.transport.followers import TURNED_AWAY, Followers
 from zbank.transport.looks import AT_ONCE, LOOKS, READS, WHILE_STOPPED, AnyRead, ClientRead, rows_of
 
 POST_EVERY_ROWS = 4096
@@ -149,8 +149,10 @@ class Engine:
             elif step.taken:
                 self._take_over(step.taken)
             is_refused = self._followers.stopped and step.record is None and isinstance(message, WHILE_STOPPED)
-            turned_away = self._followers.turned_away(sender, n, message, machine)
-            (at_once if is_refused or turned_away else effects).extend(turned_away or step.effects)
+            said = step.effects
+            if isinstance(message, TURNED_AWAY) and (refusal := self._followers.turned_away(sender, n, machine, self._stopped)):
+                is_refused, said = True, refusal
+            (at_once if is_refused else effects).extend(said)
         try:
             self._force()
         except StorageFull:

@@ -30,6 +30,8 @@ from zbank.transport.looks import size_of
 MAX_ASKERS = 16  #: that wait for rows
 ANSWER_AFTER_US = 200_000  #: with nothing, to who waits for rows: so it knows that it is level
 
+TURNED_AWAY = (RegisterReplica, Inquiry)  #: what a coordinator answers by saying so, when it serves nothing
+
 ALARM = "acks"
 
 log = logging.getLogger("zbank")
@@ -42,7 +44,6 @@ class Followers:
         self._store = store
         self._gate = Gate(now_us)
         self.stopped = False  #: for want of the synchronous replica
-        self._why: Fault | None = None
         self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
@@ -52,7 +53,6 @@ class Followers:
         code = OUT_OF_OFFICE if machine.role == COORDINATOR else "branch_unavailable"
         fault = self._gate.stopped(machine.acks, name, code, now_us)
         self.stopped = fault is not None and fault.code != "busy"
-        self._why = fault
         alarm, before = self._gate.alarm(machine.acks, name, now_us), machine.alarms.pop(ALARM, "")
         if alarm:
             if machine.role == COORDINATOR:
@@ -65,14 +65,14 @@ class Followers:
             log.warning("%s goes on: %s", name, there)
         return fault
 
-    def turned_away(self, sender: Sender, n: int, message: AnyMessage, machine: Machine) -> Collection[Effect]:
-        """What a coordinator that is behind, or has stopped, tells a branch in doubt, or a replica but the one it waits for
-        (it was heard of, and may be named): a successor may be there, and whoever is answered here would never look for it."""
-        if machine.role != COORDINATOR or not isinstance(message, RegisterReplica | Inquiry):
+    def turned_away(self, sender: Sender, n: int, machine: Machine, fault: Fault | None) -> Collection[Effect]:
+        """What a coordinator that is behind, or has stopped by this fault, tells a branch in doubt, or a replica but the one it
+        waits for (it was heard of, and may be named): there may be a successor, and who is answered would never look for it."""
+        if machine.role != COORDINATOR:
             return ()
         acks = machine.acks
         is_other = acks is not None and sender.caller != acks.replica
-        why = machine.closed or (self._why if self.stopped and is_other else None)
+        why = machine.closed or (fault if self.stopped and is_other else None)
         return () if why is None else (Effect(sender.address, n, why),)
 
     def ask(self, sender: Sender, n: int, message: GetRows, acks: AckedBy | None, now_us: int) -> list[Effect]:
