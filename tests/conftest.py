@@ -6,6 +6,7 @@ import os
 import re
 import signal
 
+import pytest
 from hypothesis import settings
 
 from zbank.apps.chaos.ports import PORTS, PORTS_VARIABLE
@@ -13,6 +14,10 @@ from zbank.apps.chaos.ports import PORTS, PORTS_VARIABLE
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:  # it would be handed on to every process that a test starts
         signal.signal(_number, signal.SIG_DFL)
+
+# The helpers assert, too: let them say what was wrong.
+for _folder in ("acceptance", "attack", "simulation", "storage", "transport", "ui", "unit"):
+    pytest.register_assert_rewrite(f"tests.{_folder}")
 
 # Workers side by side draw their ports from ranges of their own; so do the processes that they start.
 _MAX_WORKERS = 8

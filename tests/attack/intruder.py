@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,6 +19,7 @@ from zbank.transport.sockets import _unconnected, make_dealer
 
 ANSWER_MS = 5_000
 NOTHING_MS = 400  #: so long to wait for what must not come
+STILL_S = 0.5  #: journals at rest stand still for so long: the coordinator notes an end with its next tick, of 0.1 s
 
 
 class Intruder:
@@ -51,7 +53,11 @@ class Intruder:
 
     def gets_in(self) -> bool:
         """The handshake ends well."""
-        return bool(self.socket.poll(NOTHING_MS, zmq.POLLOUT))
+        return bool(self.socket.poll(ANSWER_MS, zmq.POLLOUT))
+
+    def stays_out(self) -> bool:
+        """No handshake ends well."""
+        return not self.socket.poll(NOTHING_MS, zmq.POLLOUT)
 
     def greet(self, role: str = CLIENT, name: str = "") -> Any:
         """Say Hello."""
@@ -95,14 +101,30 @@ class Intruder:
 @contextmanager
 def watching_money(cluster: Cluster, *, and_rows: bool = True) -> Iterator[None]:
     """Whatever is done within: afterwards the books are the same, to the cent and to the row."""
-    with cluster.client() as bank:
-        wait_until(lambda: not any(getattr(actor, "in_flight", 0) for actor in bank.status()), what="the end of what runs")
-    before = books(cluster)
+    before = books_at_rest(cluster)
     yield
     after = books(cluster)
     assert {name: what for name, what in after.items() if and_rows or "/" in name} == {
         name: what for name, what in before.items() if and_rows or "/" in name
     }
+
+
+def books_at_rest(cluster: Cluster) -> dict[str, Any]:
+    """The books when nothing is under way, and all that there was has been noted."""
+    seen: dict[str, Any] = {}
+    since_s = 0.0
+
+    def stand_still() -> bool:
+        nonlocal seen, since_s
+        with cluster.client() as bank:
+            is_moving = any(getattr(actor, "in_flight", 0) for actor in bank.status())
+        now = books(cluster)
+        if is_moving or now != seen:
+            seen, since_s = now, time.monotonic()
+        return time.monotonic() - since_s > STILL_S
+
+    wait_until(stand_still, what="the end of what runs")
+    return seen
 
 
 def books(cluster: Cluster) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, free_ports, wait_until
-from tests.attack.intruder import Intruder, books, watching_money
+from tests.attack.intruder import Intruder, books_at_rest, watching_money
 from tests.attack.recorder import FalseServer, Recorder, play_back
 from tests.unit.protocol_support import id_of
 from zbank import Client
@@ -117,7 +117,7 @@ def test_two_phase_commit_played_again_decides_nothing(tmp_path: Path) -> None:
                 for tape in to_coordinator:
                     for recording in list(spoilt(tape).values())[:4]:
                         play_back(bind, recording)
-            before = books(cluster)
+            before = books_at_rest(cluster)
         cluster.kill("coordinator")
         for tape in to_branches:
             with closing(FalseServer(told, tape)) as false:
@@ -125,7 +125,7 @@ def test_two_phase_commit_played_again_decides_nothing(tmp_path: Path) -> None:
         with closing(Recorder(bind, told)):
             cluster.start("coordinator")
             cluster.wait_registered()
-            after = books(cluster)
+            after = books_at_rest(cluster)
             for name in before:
                 if name != "rows of coordinator":  # it has taken office again, and so has a row more
                     rows = 1 if name.startswith("rows") else 0  # and the branches have noted that
