@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.acceptance.cluster import Cluster, free_ports, wait_until
 from tests.acceptance.rest import Rest
+from zbank import Client
 
 LIMIT_MS = 20_000
 START_LIMIT_S = 60.0
@@ -46,6 +47,35 @@ class Dashboard:
         assert "Traceback" not in said, said
 
 
+def at_rest(rest: Rest) -> None:
+    """Until all that was decided is booked: a payment counts as done before that, where a branch is slow."""
+
+    def is_at_rest() -> bool:
+        actors = rest.get("/v1/cluster").json.get("actors", [])
+        return bool(actors) and all(actor["up"] and not actor["in_flight"] for actor in actors)
+
+    wait_until(is_at_rest, what="the end of what runs")
+
+
+def balance_at_rest(rest: Rest, account: str) -> float:
+    """A balance with nothing under way."""
+    at_rest(rest)
+    return float(rest.balance(account))
+
+
+def start_again(cluster: Cluster, name: str) -> None:
+    """Start a branch that was killed, and wait until the coordinator has the new process, which has a higher epoch."""
+    with cluster.client() as client:
+        epoch = _epoch_of(client, name)
+        cluster.start(name)
+        wait_until(lambda: _epoch_of(client, name) > epoch, what=f"{name} with the coordinator")
+
+
+def _epoch_of(client: Client, name: str) -> int:
+    """By the directory."""
+    return next(info.epoch for info in client.branches() if info.name == name)
+
+
 class Reader:
     """A person at a page."""
 
@@ -74,9 +104,15 @@ class Reader:
         expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
         self.page.wait_for_load_state("networkidle")
 
-    def sees(self, text: str | re.Pattern[str]) -> None:
+    def sees(self, text: str | re.Pattern[str], limit_ms: int = LIMIT_MS) -> None:
         """This is to be read somewhere."""
-        expect(self.page.get_by_text(text).first).to_be_visible()
+        expect(self.page.get_by_text(text).first).to_be_visible(timeout=limit_ms)
+
+    def fits(self, width: int) -> None:
+        """Nothing stands out to the right of a screen of this width, once all is drawn."""
+        self.page.wait_for_function(
+            "width => document.querySelector('[data-testid=stMain]').scrollWidth <= width", arg=width, timeout=LIMIT_MS
+        )
 
     def button(self, name: str) -> Locator:
         """A button by its whole name."""

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.rest import Rest
-from tests.ui.browser import Reader
+from tests.ui.browser import Reader, balance_at_rest, start_again
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -68,8 +68,7 @@ def test_on_a_phone_nothing_stands_out(reader: Reader, rest: Rest) -> None:
     for path, heading in {**PAGES, f"transfers?id={id}": "Transfer"}.items():
         reader.open(path, heading)
         reader.settled()
-        wide = reader.page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
-        assert wide <= 390, path
+        reader.fits(390)
         right = reader.page.get_by_role("heading", level=1).bounding_box()
         assert right is not None
         assert right["x"] >= 0
@@ -91,6 +90,7 @@ def test_what_moves_leaves_alone_what_is_typed(reader: Reader, rest: Rest) -> No
 def test_by_keyboard_alone(reader: Reader, rest: Rest) -> None:
     before = float(rest.balance("Mumbai/1002"))
     reader.open("teller?account=Mumbai/1002", "Teller")
+    reader.settled()  # what is drawn later would take its place in the order of the tabs
     reader.page.get_by_label("Amount", exact=True).focus()
     keyboard = reader.page.keyboard
     keyboard.type("4.50")
@@ -99,6 +99,7 @@ def test_by_keyboard_alone(reader: Reader, rest: Rest) -> None:
     keyboard.press("Tab")
     keyboard.press("Enter")
     expect(reader.button("Pay now")).to_be_visible()
+    reader.settled()
     for _ in range(12):
         if reader.page.evaluate("() => document.activeElement.innerText") == "Pay now":
             break
@@ -109,13 +110,13 @@ def test_by_keyboard_alone(reader: Reader, rest: Rest) -> None:
 
 
 def test_a_transfer_between_branches_with_its_timeline(reader: Reader, rest: Rest) -> None:
-    before = float(rest.balance("Delhi/1002"))
+    before = balance_at_rest(rest, "Delhi/1002")
     reader.open("transfer", "New transfer")
     reader.fill_transfer("Mumbai/1001", "Delhi/1002", "50")
     reader.sees("between branches, by two-phase commit")
     reader.button("Pay now").click()
     reader.sees(re.compile("50.00 INR: done, once"))
-    assert float(rest.balance("Delhi/1002")) == before + 50
+    assert balance_at_rest(rest, "Delhi/1002") == before + 50
     reader.page.get_by_role("link", name="See how it went").click()
     reader.at("Transfer")
     reader.sees("COMMITTED")
@@ -139,24 +140,24 @@ def test_what_is_typed_wrong_is_told_and_nothing_is_sent(reader: Reader) -> None
 
 
 def test_a_double_click_pays_once_and_so_does_a_reload(reader: Reader, rest: Rest) -> None:
-    before = float(rest.balance("Delhi/1001"))
+    before = balance_at_rest(rest, "Delhi/1001")
     reader.open("transfer", "New transfer")
     reader.fill_transfer("Mumbai/1001", "Delhi/1001", "7.25")
     pay = reader.button("Pay now")
     expect(pay).to_be_visible()
     pay.evaluate("button => { for (let n = 0; n < 5; n++) button.click() }")
     reader.sees(re.compile("7.25 INR: done, once"))
-    assert float(rest.balance("Delhi/1001")) == before + 7.25
+    assert balance_at_rest(rest, "Delhi/1001") == before + 7.25
     for _ in range(2):
         reader.page.reload()
         reader.sees(re.compile("7.25 INR: done, once"))
-    assert float(rest.balance("Delhi/1001")) == before + 7.25
+    assert balance_at_rest(rest, "Delhi/1001") == before + 7.25
 
 
 def test_a_lost_answer_is_not_known_and_asked_for_again_under_the_same_key(
     reader: Reader, rest: Rest, bank: Cluster
 ) -> None:
-    before = float(rest.balance("Delhi/1002"))
+    before = balance_at_rest(rest, "Delhi/1002")
     reader.open("transfer", "New transfer")
     reader.fill_transfer("Mumbai/1001", "Delhi/1002", "3")
     expect(reader.button("Pay now")).to_be_visible()
@@ -164,12 +165,11 @@ def test_a_lost_answer_is_not_known_and_asked_for_again_under_the_same_key(
     reader.button("Pay now").click()
     reader.sees(re.compile("not known yet whether this was paid"))
     expect(reader.button("Review")).to_be_disabled()
-    bank.start("Delhi")
-    bank.wait_registered()
+    start_again(bank, "Delhi")
     reader.page.reload()
     reader.button("Check again").click()
     reader.sees(re.compile("3.00 INR: done, once"))
-    assert float(rest.balance("Delhi/1002")) == before + 3
+    assert balance_at_rest(rest, "Delhi/1002") == before + 3
 
 
 def test_a_branch_that_dies_is_seen_and_so_is_its_return(reader: Reader, bank: Cluster) -> None:
@@ -181,8 +181,7 @@ def test_a_branch_that_dies_is_seen_and_so_is_its_return(reader: Reader, bank: C
     reader.page.get_by_role("link", name="Operations").click()
     reader.at("Operations")
     reader.sees(re.compile("Delhi does not answer"))
-    bank.start("Delhi")
-    bank.wait_registered()
+    start_again(bank, "Delhi")
     reader.page.get_by_role("link", name="Overview").click()
     reader.sees("2 of 2")
 

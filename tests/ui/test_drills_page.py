@@ -14,6 +14,8 @@ from tests.ui.browser import Reader
 
 pytestmark = pytest.mark.timeout(300)
 
+PLAYED_MS = 60_000
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -34,13 +36,14 @@ def test_a_drill_all_at_once_and_one_step_by_step(chromium: Browser, url: str) -
     reader.open("drills", "Drills")
     reader.sees("Nothing was played yet.")
     reader.button("All at once").click()
-    reader.sees(re.compile("The books are exact"))
+    reader.sees(re.compile("The books are exact"), PLAYED_MS)
     expect(reader.page.get_by_role("img", name=re.compile("The messages of this drill")).first).to_be_visible()
+    expect(reader.button("End it")).to_have_count(0)  # it is over a moment after its result is told, and then another may begin
     reader.choose("Drill", "no money")
     reader.button("Step by step").click()
     reader.button("Begin").click()
     reader.sees(re.compile("Step 1 of"))
     reader.button("End it").click()
-    reader.sees(re.compile("the bank goes on by itself"))
+    reader.sees(re.compile("the bank goes on by itself"), PLAYED_MS)
     assert reader.elsewhere == []
     reader.page.close()

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.acceptance.cluster import ROOT, Cluster, wait_until
 from tests.acceptance.rest import Rest
+from tests.ui.browser import at_rest, balance_at_rest
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]  # what Streamlit's own parts warn of
 
@@ -77,6 +78,7 @@ def click(test: AppTest, key: str) -> AppTest:
 
 def test_overview(rest: Rest) -> None:
     rest.pay("12.00", "overview-1")
+    at_rest(rest)
     text = read(page("overview"))
     assert "Branches up 2 of 2 all answer" in text
     assert "Customers' money 30,000.00 INR" in text
@@ -90,15 +92,33 @@ def test_accounts_are_searched_in_the_bank(rest: Rest) -> None:
         owner = {"owner": "O'Hara 100%" if n else "Ærø Bank"}
         assert rest.post("/v1/branches/Delhi/accounts", owner | {"number": f"S{n}"}, key=f"open-{n}").status == 201
     test = page("accounts")
-    assert len(test.dataframe[0].value) > 3
+    wait_until(lambda: len(accounts_on(test.run())) > 3, what="the list")
     for text, found in (("100%", ["Delhi/S1", "Delhi/S2"]), ("ærø", ["Delhi/S0"]), ("s2", ["Delhi/S2"])):
-        test.text_input(key="accounts-search").set_value(text).run()
-        assert list(test.dataframe[0].value["Account"]) == found
-    test.text_input(key="accounts-search").set_value("nobody has this name").run()
-    assert "No account fits." in read(test)
+        test.text_input(key="accounts-search").set_value(text)
+        wait_until(lambda found=found: accounts_on(test.run()) == found, what=f"{found}")  # type: ignore[misc]
+    test.text_input(key="accounts-search").set_value("nobody has this name")
+    wait_until(lambda: "No account fits." in read(test.run()), what="nothing")
     test.text_input(key="accounts-search").set_value("").run()
-    test.selectbox(key="accounts-branch").set_value("Mumbai").run()
-    assert {name.partition("/")[0] for name in test.dataframe[0].value["Account"]} == {"Mumbai"}
+    test.selectbox(key="accounts-branch").set_value("Mumbai")
+    wait_until(lambda: {name.partition("/")[0] for name in accounts_on(test.run())} == {"Mumbai"}, what="the one branch")
+
+
+def accounts_on(test: AppTest) -> list[str]:
+    """The accounts on the page: a search that takes longer than half a second tells what it has, which may be nothing."""
+    return list(test.dataframe[0].value["Account"]) if test.dataframe else []
+
+
+def form(*needed: str) -> AppTest:
+    """The page of a new transfer, with these accounts in its lists: those that were slow to come are left out, and can be
+    typed, as nobody can here."""
+    shown: list[AppTest] = []
+
+    def is_whole() -> bool:
+        shown[:] = [page("transfer")]
+        return all(any(name in one for one in shown[0].selectbox(key="transfer-from").options) for name in needed)
+
+    wait_until(is_whole, what="the lists of accounts")
+    return shown[0]
 
 
 def test_an_account_with_its_statement(rest: Rest) -> None:
@@ -135,8 +155,8 @@ def test_what_a_form_says_of_wrong_input() -> None:
 
 
 def test_a_transfer_is_confirmed_and_paid_once(rest: Rest) -> None:
-    before = float(rest.balance("Delhi/1002"))
-    test = page("transfer")
+    before = balance_at_rest(rest, "Delhi/1002")
+    test = form("Mumbai/1001", "Delhi/1002")
     test.selectbox(key="transfer-from").set_value("Mumbai/1001")
     test.selectbox(key="transfer-to").set_value("Delhi/1002")
     test.text_input(key="transfer-amount").set_value("2.50")
@@ -148,7 +168,7 @@ def test_a_transfer_is_confirmed_and_paid_once(rest: Rest) -> None:
     assert "done, once" in read(test)
     for _ in range(3):
         test.run()
-    assert float(rest.balance("Delhi/1002")) == before + 2.5
+    assert balance_at_rest(rest, "Delhi/1002") == before + 2.5
     key = "".join(test.query_params["pay"])
     again = page("transfer", pay=key)
     assert "done, once" in read(again)
@@ -157,7 +177,7 @@ def test_a_transfer_is_confirmed_and_paid_once(rest: Rest) -> None:
     click(test, "transfer-again")
     assert "Nothing sent yet." in read(test)
     assert "pay" not in test.query_params
-    assert float(rest.balance("Delhi/1002")) == before + 2.5
+    assert balance_at_rest(rest, "Delhi/1002") == before + 2.5
 
 
 def test_a_refusal_is_told_and_mended() -> None:
@@ -175,7 +195,7 @@ def test_a_refusal_is_told_and_mended() -> None:
 
 
 def test_several_accounts_at_once(rest: Rest) -> None:
-    test = page("transfer")
+    test = form("Mumbai/1001", "Delhi/1001", "Delhi/1002")
     test.segmented_control(key="transfer-how").set_value("Several accounts").run()
     for n, (account, amount) in enumerate((("Mumbai/1001", "-3"), ("Delhi/1001", "2"), ("Delhi/1002", "0.50"))):
         test.selectbox(key=f"leg-account-{n}").set_value(account)
@@ -186,17 +206,18 @@ def test_several_accounts_at_once(rest: Rest) -> None:
     assert "add up to" in test.error[0].value
     test.text_input(key="leg-amount-2").set_value("1").run()
     assert "ready" in read(test)
-    before = float(rest.balance("Delhi/1002"))
+    before = balance_at_rest(rest, "Delhi/1002")
     click(test, "legs-review")
     click(test, "pay_now")
     assert "done, once" in read(test)
-    assert float(rest.balance("Delhi/1002")) == before + 1
+    assert balance_at_rest(rest, "Delhi/1002") == before + 1
 
 
 def test_the_list_of_transfers_and_one_of_each_kind(rest: Rest) -> None:
     between = rest.pay("1.00", "kinds-1").json["id"]
     local = rest.pay("1.00", "kinds-2", to="Mumbai/1002").json["id"]
     assert rest.pay("9999999", "kinds-3").status == 422
+    at_rest(rest)
     test = page("transfers")
     frame = test.dataframe[0].value
     assert {"between branches", "local", "deposit"} <= set(frame["Kind"])
@@ -214,6 +235,7 @@ def test_the_list_of_transfers_and_one_of_each_kind(rest: Rest) -> None:
 
 
 def test_operations_and_what_is_in_doubt(rest: Rest, bank: Cluster) -> None:
+    at_rest(rest)
     assert "Nothing is in doubt." in read(page("operations"))
     assert "Epoch" in read(page("operations"))
 
@@ -235,9 +257,10 @@ def test_roles_hide_what_is_not_allowed(rest: Rest, role: str) -> None:
     test = AppTest.from_file(MAIN, default_timeout=LIMIT_S).run()
     assert not test.exception
     assert "Sign in" in read(test)
+    wait_until(lambda: rest.get("/v1/me", secret=secret).status == 200, what="the bridge knows the token")
     test.text_input(key="given_token").set_value("zbank_wrong")
-    test.button(key="sign_in").click().run()
-    assert "not good here" in test.error[0].value
+    test.button(key="sign_in").click()
+    wait_until(lambda: any("not good here" in error.value for error in test.run().error), what="the coordinator has said no")
     test.text_input(key="given_token").set_value(secret)
     test.button(key="sign_in").click().run()
     pages = set(test.session_state["pages"])

@@ -20,6 +20,7 @@ from tests.acceptance.test_failover import check_books, wait_down, wait_serves
 from tests.acceptance.test_replica import REPLICA, start_replica
 from tests.ui.browser import Dashboard, Reader
 from tests.ui.test_pages import page, read
+from zbank import Client
 from zbank.apps import keymaking
 from zbank.apps.dashboard.views.promotion import SLOW_S, UNDER_WAY, Promoted
 from zbank.protocol.directory import REPLICA_SILENT_US
@@ -86,14 +87,18 @@ def typed(boss: Reader, dialog: Locator) -> Locator:
     return now
 
 
-def while_it_is_silent_nothing_is_done(boss: Reader, bank: Cluster, dialog: Locator, now: Locator) -> None:
+def while_it_is_silent_nothing_is_done(boss: Reader, bank: Cluster, client: Client, dialog: Locator, now: Locator) -> None:
     """A refusal is told in words, and the dialog is still good."""
     bank.send_signal(REPLICA, signal.SIGSTOP)
+    client.branches()  # what it told before, the coordinator has taken in
     boss.page.wait_for_timeout(SILENT_MS)
     now.click()
     expect(dialog).to_contain_text(f"Nothing was done. Replica {REPLICA} is silent: start it again first.")
     picture(boss, "promote-3-refused")
     bank.send_signal(REPLICA, signal.SIGCONT)
+    for _ in range(2):  # what is due is told behind its first answer, so before its second
+        client.at_replicas().balance("Mumbai/1001")
+    client.branches()
     boss.page.wait_for_timeout(HEARD_MS)
 
 
@@ -122,7 +127,7 @@ def test_a_lost_branch_is_replaced_by_clicking_and_typing(
         dialog = boss.page.get_by_role("dialog")
         says_what_is_lost(dialog)
         now = typed(boss, dialog)
-        while_it_is_silent_nothing_is_done(boss, bank, dialog, now)
+        while_it_is_silent_nothing_is_done(boss, bank, client, dialog, now)
         now.dblclick()
         expect(dialog).to_have_count(0)
         expect(card(boss)).to_contain_text(re.compile(f"{REPLICA} takes over as Mumbai|Mumbai is up again"))
@@ -154,7 +159,7 @@ def test_it_is_said_that_a_replica_takes_over_and_nothing_is_offered_meanwhile(
         with cluster.client() as client:
             wait_down(client)
         test = page("operations")
-        assert offered(test) == ["Promote…"]
+        wait_until(lambda: offered(test.run()) == ["Promote…"], what="the button")
         for promoted, says, offers in (
             (Promoted(REPLICA, time.monotonic()), f"{REPLICA} takes over as Mumbai", []),
             (Promoted(REPLICA, time.monotonic() - SLOW_S - 1), "does not serve yet: look at its log", []),
@@ -190,7 +195,8 @@ def test_where_the_bank_has_keys_the_command_is_told_in_place_of_the_button(
         with cluster.client() as client:
             wait_down(client)
         told = page("operations")
-        assert f"`zbank promote Mumbai --replica {REPLICA}`, by an operator's own key" in read(told)
+        command = f"`zbank promote Mumbai --replica {REPLICA}`, by an operator's own key"
+        wait_until(lambda: command in read(told.run()), what="the command")
         assert offered(told) == []
         bridge.close()
     finally:
