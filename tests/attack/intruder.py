@@ -11,13 +11,15 @@ from typing import Any, Self
 import zmq
 
 from tests.acceptance.cluster import Cluster, wait_until
+from zbank import Client
+from zbank.errors import NoAnswer, Unreachable, ZbankError
 from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.messages import CLIENT, PROTOCOL_VERSION, AnyMessage, Fault, Hello, StatusInfo, Welcome
 from zbank.transport.keyfolder import Keys
 from zbank.transport.keys import Pair
 from zbank.transport.sockets import _unconnected, make_dealer
 
-ANSWER_MS = 5_000
+ANSWER_MS = 20_000
 NOTHING_MS = 400  #: so long to wait for what must not come
 STILL_S = 0.5  #: journals at rest stand still for so long: the coordinator notes an end with its next tick, of 0.1 s
 
@@ -117,7 +119,7 @@ def books_at_rest(cluster: Cluster) -> dict[str, Any]:
     def stand_still() -> bool:
         nonlocal seen, since_s
         with cluster.client() as bank:
-            is_moving = any(getattr(actor, "in_flight", 0) for actor in bank.status())
+            is_moving = any(actor.in_flight for actor in statuses(bank))
         now = books(cluster)
         if is_moving or now != seen:
             seen, since_s = now, time.monotonic()
@@ -131,8 +133,36 @@ def books(cluster: Cluster) -> dict[str, Any]:
     """All balances, and where every branch's journal stands."""
     with cluster.client() as bank:
         found: dict[str, Any] = {account.account: account.balance for account in bank.accounts()}
-        for actor in bank.status():
-            assert isinstance(actor, StatusInfo), str(actor)
+        for actor in statuses(bank):
             assert not actor.total_minor
             found[f"rows of {actor.name}"] = actor.seq
     return found
+
+
+def statuses(bank: Client) -> list[StatusInfo]:
+    """How all actors do: who has much to do may answer a first question too late."""
+    found: list[StatusInfo] = []
+
+    def all_answer() -> bool:
+        try:
+            actors = bank.status()
+        except ZbankError:
+            return False
+        found[:] = [actor for actor in actors if isinstance(actor, StatusInfo)]
+        return len(found) == len(actors)
+
+    wait_until(all_answer, what="the status of every actor")
+    return found
+
+
+def met(bank: Client) -> Client:
+    """The client, once somebody has answered at its address: who has much to do may need longer than it tries at first."""
+
+    def answers() -> bool:
+        try:
+            return bool(bank.contact_status().name)
+        except (NoAnswer, Unreachable):
+            return False
+
+    wait_until(answers, what="a first answer")
+    return bank

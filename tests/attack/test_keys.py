@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.attack.intruder import Intruder, watching_money
+from tests.attack.intruder import Intruder, met, watching_money
 from tests.unit.protocol_support import id_of, register
 from zbank.domain.legs import Leg
 from zbank.errors import RemoteFault
@@ -264,7 +264,7 @@ def test_an_actors_key_is_no_persons(bank: Cluster) -> None:
         with Intruder(bank, "Mumbai", name) as intruder:
             assert isinstance(intruder.greet(CLIENT), Fault)
     assert bank.keys is not None
-    with bank.client(key="stand-in", timeout_s=2) as bare, pytest.raises(RemoteFault, match="does not speak for a client"):
+    with bank.client(key="stand-in") as bare, pytest.raises(RemoteFault, match="does not speak for a client"):
         bare.status()
 
 
@@ -308,7 +308,7 @@ def test_a_false_coordinator_is_not_listened_to(own_bank: Cluster) -> None:
     finally:
         context.destroy(linger=0)
     with own_bank.client("Mumbai") as mumbai:
-        assert mumbai.transfer("Mumbai/1001", "Mumbai/1002", "1.00").status == "committed"
+        assert met(mumbai).transfer("Mumbai/1001", "Mumbai/1002", "1.00").status == "committed"
 
 
 def _binds(socket: zmq.Socket[bytes], endpoint: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import Cluster, wait_until
 from tests.attack.intruder import Intruder, watching_money
 from tests.unit.protocol_support import id_of
 from zbank.domain.legs import Leg
@@ -54,6 +54,7 @@ def test_a_name_a_memo_and_a_search_are_text_and_nothing_else(bank: Cluster, tex
         assert paid.status == "committed"
         crossed = client.transfer("Delhi/1001", opened.account, "1.00", memo=text)
         assert crossed.status == "committed"
+        wait_until(lambda: len(client.statement(opened.account).entries) > 1, what="the line of what was decided")
         assert [entry.memo for entry in client.statement(opened.account).entries] == [text, text]
         assert opened.account in [account.account for account in client.accounts("Mumbai", search=text)]
         nothing = [account.account for account in client.accounts("Mumbai", search=text + "nobody")]
@@ -126,6 +127,7 @@ def test_what_others_wrote_begins_no_line_of_a_log(tmp_path: Path) -> None:
                     intruder.greet(BRANCH, text)
                     intruder.ask(Register(BranchInfo("Pune", "tcp://127.0.0.1:1", "INR", id_of(5), 1, True), 0, 0))
                     intruder.ask(Hello(PROTOCOL_VERSION, text, CLIENT, text))
+            assert cluster.stop("coordinator") == 0
             said = cluster.output("coordinator")
         finally:
             cluster.close()
