@@ -25,6 +25,11 @@ class Recorder:
         """Where it listens."""
         return f"tcp://127.0.0.1:{self.port}"
 
+    @property
+    def heard(self) -> int:
+        """How many bytes the callers have sent."""
+        return sum(len(to_server) for to_server, _ in self.tapes)
+
     def _accept(self) -> None:
         while True:
             try:
