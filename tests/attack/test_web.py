@@ -18,18 +18,39 @@ import pytest
 
 from tests.acceptance.cluster import ROOT, Cluster, free_ports, wait_until
 from tests.acceptance.rest import Rest, Told
+from tests.attack.intruder import watching_money
 from zbank.ids import new_secret
 
 GUESSES = 20
+UNKNOWN = {401, 503}  #: of a token; the latter when the coordinator is slow to say so, and it counts as a guess, too
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 HOST = "bank.example"
+
+
+def told_of(bridge: Rest, secret: str, **more: Any) -> Told:
+    """What it says of a token, as soon as the coordinator has answered it, which alone knows new ones."""
+    answers: list[Told] = []
+
+    def is_told() -> bool:
+        answers.append(bridge.get("/v1/me", secret=secret, **more))
+        return answers[-1].status != 503
+
+    wait_until(is_told, what="what the coordinator says of a token")
+    return answers[-1]
+
+
+def known_token(bridge: Rest, role: str, *accounts: str, holder: str = "") -> str:
+    """A new token that the bridge has heard of."""
+    secret = bridge.make_token(role, *accounts, holder=holder)
+    assert told_of(bridge, secret).status == 200
+    return secret
 
 
 @pytest.fixture(scope="module")
 def rest(bank: Cluster) -> Iterator[Rest]:
     """A bridge that knows tokens, and is called by one name."""
     bridge = Rest(bank, "--rate-limit", "0", "--trusted-host", "127.0.0.1", "--trusted-host", HOST)
-    bridge.secret = bridge.make_token("operator")
+    bridge.secret = known_token(bridge, "operator")
     yield bridge
     bridge.close()
 
@@ -38,7 +59,7 @@ def rest(bank: Cluster) -> Iterator[Rest]:
 def proxied(bank: Cluster) -> Iterator[Rest]:
     """A bridge behind a proxy on this machine."""
     bridge = Rest(bank, "--trusted-proxy", "127.0.0.1", "--trusted-host", HOST, "--trusted-host", "127.0.0.1")
-    bridge.secret = bridge.make_token("operator")
+    bridge.secret = known_token(bridge, "operator")
     yield bridge
     bridge.close()
 
@@ -48,7 +69,8 @@ def test_guessing_tokens_is_stopped_and_good_ones_go_on(bank: Cluster) -> None:
     try:
         good = bridge.make_token("auditor")
         guesses = [bridge.get("/v1/cluster", secret=new_secret()).status for _ in range(GUESSES + 30)]
-        assert guesses[:GUESSES] == [401] * GUESSES
+        assert 401 in guesses[:GUESSES]
+        assert set(guesses[:GUESSES]) <= UNKNOWN
         assert set(guesses[GUESSES:]) == {429}
         told = bridge.get("/v1/cluster", secret=new_secret())
         assert int(told.headers["retry-after"]) >= 1
@@ -57,9 +79,9 @@ def test_guessing_tokens_is_stopped_and_good_ones_go_on(bank: Cluster) -> None:
         bridge.close()
 
 
-def test_a_customer_finds_no_way_to_anothers_account(rest: Rest) -> None:
+def test_a_customer_finds_no_way_to_anothers_account(bank: Cluster, rest: Rest) -> None:
     """Every way there is, with somebody else's account in every place that takes one."""
-    customer = rest.make_token("customer", "Mumbai/1001", holder="asha")
+    customer = known_token(rest, "customer", "Mumbai/1001", holder="asha")
     theirs = rest.pay("1.00", "theirs", source="Mumbai/1002", to="Delhi/1001").json["id"]
     for path in (
         "/v1/branches/Mumbai/accounts/1002",
@@ -82,7 +104,12 @@ def test_a_customer_finds_no_way_to_anothers_account(rest: Rest) -> None:
         assert told.status in (200, 403, 404), (path, told)
         assert told.status == 403 or "1002" not in told.body.decode(), "not even by the way"
         assert told.status != 200 or {"accounts", "transfers"} & told.json.keys(), "lists of the own, and nothing else"
-    before = rest.balance("Mumbai/1002")
+    with watching_money(bank, and_rows=False):
+        tries_to_pay(rest, customer)
+
+
+def tries_to_pay(rest: Rest, customer: str) -> None:
+    """From others' accounts, by every way."""
     for path, body in (
         ("/v1/transfers", {"from": "Mumbai/1002", "to": "Mumbai/1001", "amount": "1"}),
         ("/v1/transfers", {"legs": [{"account": "Mumbai/1001", "amount": "1"}, {"account": "Mumbai/1002", "amount": "-1"}]}),
@@ -109,7 +136,6 @@ def test_a_customer_finds_no_way_to_anothers_account(rest: Rest) -> None:
         headers={"Content-Type": "application/x-ndjson"},
     )
     assert b'"committed"' not in told.body
-    assert rest.balance("Mumbai/1002") == before
 
 
 def _simple(source: str, to: str) -> dict[str, Any]:
@@ -138,7 +164,7 @@ def test_behind_a_proxy_each_is_told_apart_and_nobody_is_let_in_without_a_token(
     for _ in range(GUESSES + 5):
         last = proxied.get("/v1/me", secret=new_secret(), headers={"X-Forwarded-For": "10.0.0.1"})
     assert last.status == 429
-    assert proxied.get("/v1/me", secret=new_secret(), headers={"X-Forwarded-For": "10.0.0.2"}).status == 401
+    assert told_of(proxied, new_secret(), headers={"X-Forwarded-For": "10.0.0.2"}).status == 401
     assert proxied.get("/v1/me", headers={"X-Forwarded-For": "10.0.0.1"}).status == 200, "with a good token"
     assert proxied.get("/v1/me", secret="").status == 401
     secured = proxied.get("/v1/me", headers={"X-Forwarded-Proto": "https"})
@@ -162,6 +188,7 @@ def test_a_request_is_followed_through_every_log(bank: Cluster, tmp_path: Path) 
         finally:
             bridge.process.terminate()
             _, said = bridge.process.communicate(timeout=30)
+        assert all(cluster.stop(name) == 0 for name in ("coordinator", *cluster.branches))
         logs = {name: cluster.output(name) for name in ("coordinator", *cluster.branches)} | {"rest": said}
     finally:
         cluster.close()
