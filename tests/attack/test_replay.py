@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, free_ports, wait_until
+from tests.acceptance.cluster import NAMED_PORTS, Cluster, free_ports, wait_until
 from tests.attack.intruder import Intruder, books_at_rest, met, watching_money
 from tests.attack.recorder import FalseServer, Recorder, play_back
 from tests.unit.protocol_support import id_of
@@ -111,7 +111,7 @@ def test_two_phase_commit_played_again_decides_nothing(tmp_path: Path) -> None:
     """All between a branch and its coordinator is recorded: votes and acks are played to the coordinator again, and
     Prepare and decisions to the branch, by one who has taken over the coordinator's address."""
     cluster = Cluster(tmp_path, secure=True)
-    bind = free_ports(1)
+    bind = free_ports(NAMED_PORTS)  # the feed is behind it
     told = port_of(cluster.endpoint)
     text = cluster.config.read_text()
     line = f'endpoint = "{cluster.endpoint}"\n'
