@@ -269,6 +269,7 @@ def test_lists_of_transfers_have_each_once(rest: Rest, account: str) -> None:
         told[f"list-{account}-{n}"] = rest.pay(amount, f"list-{account}-{n}", source=account, to=to)
     done = {one.json["id"] for one in told.values() if one.status == 201}
     assert len(done) == 8
+    rest.settle()
     listed = [one["id"] for one in pages(rest, f"account={account}")]
     assert len(listed) == len(set(listed)) == 9, "with the first deposit"
     assert done < set(listed)
@@ -319,6 +320,7 @@ def test_bulk_pays_each_line_once(rest: Rest, account: str) -> None:
 
 def test_a_cancelled_id_never_happens(rest: Rest, account: str) -> None:
     first = rest.pay("1", f"cancel-{account}", source=account)
+    rest.settle()
     late = rest.post(f"/v1/transfers/{first.json['id']}/cancel")
     assert (late.status, late.json["status"]) == (200, "committed")
     never = "01a206e4-6535-7290-a6cf-0000000000" + f"{int(account.partition('/')[2]) % 256:02x}"
