@@ -1,48 +1,62 @@
-"""Where an actor listens: a process that changes its role listens at the same place again."""
+"""What an actor looks at before it serves: its door, its keys, who may read its files."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import os
+import random
+import stat
+from pathlib import Path
 
 import pytest
-import zmq
 
-from tests.acceptance.cluster import free_ports
-from zbank.apps import serving
-from zbank.apps.serving import CannotListen
-from zbank.protocol.messages import BRANCH
-from zbank.storage.sqlite import Identity
-
-LATE_S = 0.3
-IDENTITY = Identity("demo", BRANCH, "Mumbai")
-
-Context = zmq.Context[zmq.Socket[bytes]]
+from zbank.apps import coordinator, keymaking, serving
+from zbank.apps.chaos.ports import free_ports
+from zbank.apps.coordinator import CoordinatorSettings
+from zbank.transport.loop import ActorLoop
 
 
-@pytest.fixture
-def context(monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
-    monkeypatch.setattr(serving, "_listened", set())
-    context: Context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
+def settings(folder: Path, *, host: str = "127.0.0.1", keys: Path | None = None) -> CoordinatorSettings:
+    port = free_ports(1, random.Random(5)).start
+    return CoordinatorSettings("demo", f"tcp://127.0.0.1:{port}", f"tcp://{host}:{port}", folder, (), keys=keys)
 
 
-def test_the_own_listener_of_before_is_waited_for(context: Context) -> None:
-    """libzmq closes it in another thread, whenever that comes to it."""
-    place = f"tcp://127.0.0.1:{free_ports(1)}"
-    before = serving._listen(context, place, IDENTITY, None)
-    closer = threading.Timer(LATE_S, lambda: before.close(linger=0))
-    closer.start()
-    with serving._listen(context, place, IDENTITY, None) as again:
-        assert again.getsockopt_string(zmq.LAST_ENDPOINT) == place
-    closer.join()
+@pytest.fixture(autouse=True)
+def returns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An actor that has nothing to serve: it starts whole, and ends."""
+    monkeypatch.setattr(ActorLoop, "run", lambda _self: None)
+    monkeypatch.setattr(os, "umask", lambda _mask: 0)
 
 
-def test_what_another_process_has_is_said_at_once(context: Context) -> None:
-    place = f"tcp://127.0.0.1:{free_ports(1)}"
-    with zmq.Context() as elsewhere, elsewhere.socket(zmq.ROUTER) as other:
-        other.bind(place)
-        with pytest.raises(CannotListen, match="Address already in use"):
-            serving._listen(context, place, IDENTITY, None)
-        assert place not in serving._listened
+def test_a_door_that_lets_strangers_in_serves_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keymaking.make_all(tmp_path / "keys", "demo", ("Mumbai",))
+    assert coordinator.run(settings(tmp_path, keys=tmp_path / "keys")) == serving.EXIT_DONE
+    monkeypatch.setattr(serving, "lets_strangers_in", lambda *_: "no key was let in")
+    assert coordinator.run(settings(tmp_path, keys=tmp_path / "keys")) == serving.EXIT_FAILED
+    assert "not_closed: coordinator coordinator of cluster demo does not serve: no key was let in" in caplog.text
+
+
+def test_without_keys_it_listens_on_its_own_machine_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert coordinator.run(settings(tmp_path, host="0.0.0.0")) == serving.EXIT_USAGE
+    assert "`zbank keys init --config FILE`" in caplog.text
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_files_that_others_could_read_are_taken_away_from_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert coordinator.run(settings(tmp_path)) == serving.EXIT_DONE
+    files = list(tmp_path.glob("coordinator.db*"))
+    assert files
+    for file in files:
+        file.chmod(0o644)
+    assert coordinator.run(settings(tmp_path)) == serving.EXIT_DONE
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("coordinator.db*")} == {0o600}
+    assert "coordinator.db could be read by others" in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["coordinator.secret", "keys.toml"])
+def test_keys_that_are_not_there_are_named(tmp_path: Path, missing: str, caplog: pytest.LogCaptureFixture) -> None:
+    keymaking.make_all(tmp_path / "keys", "demo", ("Mumbai",))
+    (tmp_path / "keys" / missing).unlink()
+    assert coordinator.run(settings(tmp_path, keys=tmp_path / "keys")) == serving.EXIT_USAGE
+    assert f"{missing} is missing" in caplog.text
