@@ -6,13 +6,15 @@ import http.client
 import json
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tests.acceptance.cluster import Cluster, free_ports, wait_until
+from zbank.apps.api.feed import positions_text
 
 ANSWER_LIMIT_S = 30.0
 PROBLEM = "application/problem+json"
+LOST = (OSError, http.client.HTTPException)  #: what is raised when the bridge goes away before its answer is whole
 
 
 class Told(NamedTuple):
@@ -59,7 +61,7 @@ class Rest:
         assert self.process.poll() is None, self.process.communicate()
         try:
             return self.get(path).status == 200
-        except OSError:
+        except LOST:
             return False
 
     def ask(
@@ -115,8 +117,30 @@ class Rest:
         """A transfer."""
         return self.post("/v1/transfers", {"from": source, "to": to, "amount": amount}, key=key, **more)
 
+    def settle(self) -> None:
+        """Until nothing is under way: "committed" does not wait for ever for a slow branch to apply it (PROTOCOL P10)."""
+        with self.cluster.client() as bank:
+            wait_until(
+                lambda: not any(getattr(actor, "in_flight", 0) for actor in bank.status()),
+                what="all that was committed is applied",
+            )
+
+    def place(self) -> str:
+        """The id of an event that has just been: a stream that begins there hears all that every actor does from now on. One
+        that begins without it hears an actor that did not answer at once from where that first does."""
+        found: dict[str, int] = {}
+        with self.cluster.client() as bank:
+
+            def is_whole() -> bool:
+                found.update(bank.events(None).positions)
+                return len(found) == 1 + len(self.cluster.branches) and -1 not in found.values()
+
+            wait_until(is_whole, what="where every journal stands")
+        return positions_text(found)
+
     def balance(self, account: str, **more: Any) -> str:
-        """A balance."""
+        """A balance, with all that was committed."""
+        self.settle()
         branch, number = account.split("/")
         told = self.get(f"/v1/branches/{branch}/accounts/{number}", **more)
         assert told.status == 200, told
@@ -178,14 +202,15 @@ class Stream:
                 yield fields["id"], event
                 fields = {}
 
-    def until(self, kind: str, count: int = 1) -> list[tuple[str, dict[str, Any]]]:
-        """Events up to the nth of a kind."""
-        found = []
+    def hear(self, is_enough: Callable[[list[dict[str, Any]]], bool]) -> list[tuple[str, dict[str, Any]]]:
+        """(id, event), as they come, until these events are enough. Each actor's come in order, but an actor that is slow to
+        answer is left to the next round: its events may come after later ones of others."""
+        found: list[tuple[str, dict[str, Any]]] = []
         for place, event in self.events():
             found.append((place, event))
-            if event["kind"] == kind and sum(one["kind"] == kind for _, one in found) == count:
+            if is_enough([one for _, one in found]):
                 return found
-        raise AssertionError(f"the stream ended before {kind}: {found}")
+        raise AssertionError(f"the stream ended after {found}")
 
     def close(self) -> None:
         """Leave."""

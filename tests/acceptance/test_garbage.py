@@ -35,6 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: mem
 WAIT_MS = 10_000
 MAX_GROWTH_MIB = 150  #: of a process that is sent garbage, over what it had before
 CONNECTIONS = 500
+PATIENCE_S = 20.0  #: of the customers: nobody is told anything but an outcome
 Context = zmq.Context[zmq.Socket[bytes]]
 
 
@@ -172,7 +173,7 @@ def throw_bytes(port: int, held: ExitStack) -> None:
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))])
 def test_garbage_at_every_port_while_a_load_runs(cluster: Cluster, context: Context, seed: int) -> None:
     names = ("coordinator", *cluster.branches)
-    with closing(ClusterLoad(cluster, seed, in_flight=16)) as load, ExitStack() as held:
+    with closing(ClusterLoad(cluster, seed, in_flight=16, timeout_s=PATIENCE_S)) as load, ExitStack() as held:
         load.wait_told(100)
         before = {name: rss_mib(cluster, name) for name in names}
         for name in names:
@@ -195,7 +196,7 @@ def test_a_flood_of_connections_that_never_read(cluster: Cluster, context: Conte
     """Each says hello and asks again and again for what it does not fetch."""
     context.set(zmq.MAX_SOCKETS, 4 * CONNECTIONS)
     names = ("coordinator", *cluster.branches)
-    with closing(ClusterLoad(cluster, 3, in_flight=16)) as load, ExitStack() as held:
+    with closing(ClusterLoad(cluster, 3, in_flight=16, timeout_s=PATIENCE_S)) as load, ExitStack() as held:
         load.wait_told(100)
         before = {name: rss_mib(cluster, name) for name in names}
         body = encode_batch([(1, Hello(PROTOCOL_VERSION, "", CLIENT, "")), *([(2, GetStatus())] * 50)])

@@ -120,7 +120,7 @@ def test_a_branch_moves_under_load(town: Town) -> None:
             for follows in (client, near):
                 follows.balance("Delhi/1001")
             assert bridge.get("/v1/branches/Delhi/accounts/1001").status == 200
-            assert time.monotonic() - began < FOLLOW_S
+            assert time.monotonic() - began < 2 * FOLLOW_S
             endpoints = {info.name: info.endpoint for info in client.branches()}
             assert endpoints["Delhi"] == town.endpoints["Delhi"]
         load.wait_told(200)
@@ -151,7 +151,7 @@ def test_a_machine_hangs_and_its_branch_goes_on_elsewhere(town: Town) -> None:
             town.add("Delhi", at=f"tcp://127.0.0.1:{free_ports(1)}")
             began = time.monotonic()
             client.balance("Delhi/1001")
-            assert time.monotonic() - began < FOLLOW_S
+            assert time.monotonic() - began < 2 * FOLLOW_S
             load.wait_told(200)
             old.send_signal(signal.SIGCONT)
             assert old.wait(20) == 2
@@ -186,10 +186,10 @@ def test_a_branch_killed_with_promises_settles_them_where_it_comes_back(town: To
 def empty(client: Client, name: str = PUNE) -> list[str]:
     """A branch's customers take their money to Mumbai, and their accounts are closed; gives the ids of the transfers."""
     ids = []
-    for number in ("1001", "1002"):
-        balance = client.balance(f"{name}/{number}")
-        ids.append(client.transfer(f"{name}/{number}", "Mumbai/1001", balance).id)
-        client.change_account(f"{name}/{number}", status="closed")
+    for account in (f"{name}/1001", f"{name}/1002"):
+        ids.append(client.transfer(account, "Mumbai/1001", client.balance(account)).id)
+        wait_until(lambda account=account: client.balance(account) == "0.00", what="the branch has applied it")  # type: ignore[misc]
+        client.change_account(account, status="closed")
     return ids
 
 

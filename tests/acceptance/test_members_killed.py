@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.cluster import free_ports, wait_until
 from tests.acceptance.load import ClusterLoad, own_status, verify_files
-from tests.acceptance.test_participants_settle import PlayedCoordinator, prepare, seen
+from tests.acceptance.test_participants_settle import LIMIT_S, PlayedCoordinator, prepare, seen
 from tests.acceptance.town import Town
 from zbank import Client
 from zbank.errors import ZbankError
@@ -33,6 +33,20 @@ def town(tmp_path: Path) -> Iterator[Town]:
         cluster.close()
 
 
+def copy_of(town: Town, name: str) -> dict[Path, bytes]:
+    """The data of an actor that runs, as of one moment: nothing was written while it was read."""
+    before: dict[Path, bytes] = {}
+
+    def is_still() -> bool:
+        nonlocal before
+        now = {file: file.read_bytes() for file in files_of(town, name)}
+        is_same, before = now == before, now
+        return is_same
+
+    wait_until(is_still, what=f"{name} writes nothing for a moment")
+    return before
+
+
 def files_of(town: Town, name: str) -> list[Path]:
     """The data of an actor."""
     flags = town.flags.get(name, ())
@@ -44,7 +58,7 @@ def test_the_coordinator_dies_after_the_branch_has_closed(town: Town) -> None:
     """It is put back to just before its own record: what a crash between the two leaves behind."""
     town.add(PUNE)
     town.wait_state(PUNE, "up")
-    kept = {file: file.read_bytes() for file in files_of(town, "coordinator")}
+    kept = copy_of(town, "coordinator")
     assert town.cli("branches", "retire", PUNE).returncode == 0
     town.kill("coordinator")
     for file in files_of(town, "coordinator"):
@@ -59,7 +73,7 @@ def test_the_coordinator_dies_after_the_branch_has_closed(town: Town) -> None:
 def test_an_old_copy_of_a_retired_branch_closes_again(town: Town) -> None:
     town.add(PUNE)
     town.wait_state(PUNE, "up")
-    kept = {file: file.read_bytes() for file in files_of(town, PUNE)}
+    kept = copy_of(town, PUNE)
     assert town.cli("branches", "retire", PUNE).returncode == 0
     town.kill(PUNE)
     for file in files_of(town, PUNE):
@@ -79,6 +93,7 @@ def test_kill_9_at_any_moment_of_retiring(town: Town) -> None:
         for name in names:
             town.add(name, ready=False)
         for name in names:
+            town.wait_ready(name)
             town.wait_state(name, "up")
         for n, name in enumerate(names):
             victim = name if n % 2 else "coordinator"
@@ -100,7 +115,7 @@ def test_kill_9_at_any_moment_of_retiring(town: Town) -> None:
                 thread.join()
             town.wait_registered()
             with town.client() as client:
-                wait_until(lambda name=name: _retired(client, name), 20, f"{name} is retired")  # type: ignore[misc]
+                wait_until(lambda name=name: _retired(client, name), LIMIT_S, f"{name} is retired")  # type: ignore[misc]
             assert any("retired" in alarm for alarm in own_status(town, name).alarms)
         load.wait_told(100)
         load.check()
@@ -125,20 +140,21 @@ def test_a_branch_in_doubt_asks_another_one_where_that_has_moved_to(tmp_path: Pa
     try:
         for name in town.branches:
             town.start(name)
-        coordinator.serve_until("infos", 2)
+        coordinator.serve_all()
         decided = prepare(1)
-        coordinator.serve_until("votes", 2, again=tuple((name, decided) for name in town.branches))
-        coordinator.serve_until("acks", 1, again=(("Mumbai", Commit(decided.txn, decided.transfer.id, 1)),))
+        to_both = tuple((name, decided) for name in town.branches)
+        coordinator.serve_until(lambda: len(coordinator.votes) == 2, "both votes", again=to_both)
+        commit = Commit(decided.txn, decided.transfer.id, 1)
+        coordinator.serve_until(lambda: bool(coordinator.acks), "an ack", again=(("Mumbai", commit),))
         assert town.stop("Mumbai") == 0
         town.flags["Mumbai"] = ("--data", str(town.data))
-        coordinator.infos.pop("Mumbai")
         town.add("Mumbai", at=f"tcp://127.0.0.1:{free_ports(1)}", ready=False)
-        coordinator.serve_until("infos", 2)
-        coordinator.send("Delhi", Registered("coordinator", 1, tuple(coordinator.infos.values())))
-        time.sleep(0.5)  # it is read before the connection ends
+        infos, place = coordinator.infos, town.endpoints["Mumbai"]
+        coordinator.serve_until(lambda: infos["Mumbai"].endpoint == place, "Mumbai at its new place")
+        coordinator.tell("Delhi", Registered("coordinator", 1, tuple(infos.values())))
     finally:
         coordinator.close()
     try:
-        wait_until(lambda: seen(town, "Delhi/1002", decided) == "committed", 20, "Delhi hearing of the commit from Mumbai")
+        wait_until(lambda: seen(town, "Delhi/1002", decided) == "committed", LIMIT_S, "Delhi hearing of the commit from Mumbai")
     finally:
         town.close()

@@ -5,8 +5,7 @@ The coordinator is played by the test, so that it dies at exactly the moment tha
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from zbank.protocol.messages import (
     Beat,
     BranchInfo,
     Commit,
+    Fault,
     Hello,
     Prepare,
     Register,
@@ -36,7 +36,7 @@ from zbank.protocol.messages import (
 )
 
 NAME = "coordinator"
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 
 
 class PlayedCoordinator:
@@ -48,22 +48,31 @@ class PlayedCoordinator:
         self._router.linger = 500
         self._router.bind(endpoint)
         self.routes: dict[str, bytes] = {}
+        self._names: dict[bytes, str] = {}  #: of all connections that branches registered by
         self.infos: dict[str, BranchInfo] = {}
         self.votes: dict[tuple[str, Txn], Vote] = {}
         self.acks: list[Ack] = []
+        self._beats: set[str] = set()
 
-    def serve_until(self, done: str, count: int, again: tuple[tuple[str, AnyMessage], ...] = ()) -> None:
-        """Answer what comes until so many `infos`, `votes` or `acks` are there; send `again` what is for a branch."""
-        end = time.monotonic() + LIMIT_S
-        while len(getattr(self, done)) < count:
-            assert time.monotonic() < end, f"{done}: only {getattr(self, done)}"
+    def serve_until(
+        self, is_done: Callable[[], bool], what: str, again: tuple[tuple[str, AnyMessage], ...] = ()
+    ) -> None:
+        """Answer what comes until it is done; send `again` what is for a branch."""
+
+        def serve() -> bool:
             for branch, message in again:
                 self.send(branch, message)
-            if not self._router.poll(100):
-                continue
-            route, body = self._router.recv_multipart()
-            for _, message in decode_batch(body):
-                self._take(route, message)
+            if self._router.poll(100):
+                route, body = self._router.recv_multipart()
+                for _, message in decode_batch(body):
+                    self._take(route, message)
+            return is_done()
+
+        wait_until(serve, LIMIT_S, what)
+
+    def serve_all(self) -> None:
+        """Until both branches are registered."""
+        self.serve_until(lambda: len(self.infos) == 2, "both branches registered")
 
     def _take(self, route: bytes, message: AnyMessage) -> None:
         match message:
@@ -72,12 +81,13 @@ class PlayedCoordinator:
             case Register():
                 self.infos[message.info.name] = message.info
                 self.routes[message.info.name] = route  # not at Hello: a branch may have given that connection up
+                self._names[route] = message.info.name
                 self._send(route, Registered(NAME, 1, tuple(self.infos.values())))
             case Beat(answer=False):
                 self._send(route, Beat(True))
+                self._beats.add(self._names.get(route, ""))
             case Vote():
-                name = next(name for name, known in self.routes.items() if known == route)
-                self.votes[name, message.txn] = message
+                self.votes[self._names[route], message.txn] = message
             case Ack():
                 self.acks.append(message)
             case _:
@@ -85,6 +95,15 @@ class PlayedCoordinator:
 
     def send(self, branch: str, message: AnyMessage) -> None:
         self._send(self.routes[branch], message)
+
+    def tell(self, branch: str, message: AnyMessage) -> None:
+        """Send it, and wait until it was read: who is asked to greet anew does so after that."""
+        self._beats.discard(branch)
+        self.serve_until(lambda: branch in self._beats, f"a beat of {branch}: no greeting of before is under way")
+        del self.infos[branch]
+        self.send(branch, message)
+        self.send(branch, Fault("hello_first", "say Hello again"))
+        self.serve_until(lambda: branch in self.infos, f"{branch} registered anew")
 
     def _send(self, route: bytes, message: AnyMessage) -> None:
         self._router.send_multipart((route, encode_batch([(0, message)])))
@@ -127,12 +146,14 @@ def test_a_branch_in_doubt_asks_the_others_when_the_coordinator_is_gone(branches
     try:
         for name in branches.branches:
             branches.start(name)
-        coordinator.serve_until("infos", 2)
+        coordinator.serve_all()
         decided, halfway, undecided = prepare(1), prepare(2), prepare(3)
         to_both = [(name, message) for name in branches.branches for message in (decided, undecided)]
-        coordinator.serve_until("votes", 5, again=(*to_both, ("Delhi", halfway)))  # of the last, Mumbai never hears
+        sent = (*to_both, ("Delhi", halfway))  # of the last, Mumbai never hears
+        coordinator.serve_until(lambda: len(coordinator.votes) == 5, "five votes", again=sent)
         assert {vote.answer for vote in coordinator.votes.values()} == {"yes"}
-        coordinator.serve_until("acks", 1, again=(("Mumbai", Commit(decided.txn, decided.transfer.id, 1)),))
+        commit = Commit(decided.txn, decided.transfer.id, 1)
+        coordinator.serve_until(lambda: bool(coordinator.acks), "an ack", again=(("Mumbai", commit),))
     finally:
         coordinator.close()
 

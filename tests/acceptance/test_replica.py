@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.acceptance.cluster import Cluster, wait_until
 from tests.acceptance.rest import Rest
 from zbank import Client
 from zbank.apps import keymaking
-from zbank.errors import RemoteFault
+from zbank.errors import NoAnswer, RemoteFault, Unreachable
 from zbank.protocol.messages import ReplicaInfo
 from zbank.storage.sqlite import Identity, JournalStore
 
@@ -41,15 +42,23 @@ def spawn_replica(cluster: Cluster, name: str = REPLICA, *flags: str) -> None:
 
 
 def start_replica(cluster: Cluster, name: str = REPLICA, *flags: str) -> None:
-    """Start a replica of Mumbai, and wait until it is level."""
-    spawn_replica(cluster, name, *flags)
+    """Start a replica of Mumbai, and wait until it is level. The coordinator remembers one that was stopped, by the port that
+    it had found free."""
     with cluster.client() as client:
-        wait_until(lambda: is_level(client, name), what=f"a level {name}")
+        before = replica_of(client, name)
+        spawn_replica(cluster, name, *flags)
+        wait_until(lambda: is_level(client, name) and is_another(client, name, before), what=f"a level {name}")
 
 
 def replica_of(client: Client, name: str = REPLICA) -> ReplicaInfo | None:
     """What the coordinator says of a replica."""
     return next((info for info in client.replicas() if info.name == name), None)
+
+
+def is_another(client: Client, name: str, before: ReplicaInfo | None) -> bool:
+    """It was started since."""
+    info = replica_of(client, name)
+    return info is not None and (before is None or info.endpoint != before.endpoint)
 
 
 def is_level(client: Client, name: str = REPLICA) -> bool:
@@ -76,7 +85,11 @@ def test_who_writes_reads_what_was_written(bank: Cluster) -> None:
             assert seen.balance_minor == before
             assert seen.as_of is not None
             assert seen.as_of.position >= done.positions["Mumbai"]
-        across = client.transfer("Delhi/1001", "Mumbai/1001", "20")
+        for _ in range(20):  # a slow branch's position is not known when it is told before that has applied it
+            across = client.transfer("Delhi/1001", "Mumbai/1001", "20")
+            if across.applied:
+                break
+            before += 20_00
         assert set(across.positions) == {"Mumbai", "Delhi"}
         near = client.at_replicas(after=across.positions, max_lag_s=60)
         assert near.account("Mumbai/1001").balance_minor == before + 20_00
@@ -92,16 +105,28 @@ def test_a_branch_without_a_replica_says_so(bank: Cluster) -> None:
 
 
 def test_a_position_that_does_not_come_ends_in_words(bank: Cluster) -> None:
-    with bank.client(timeout_s=1.0) as client, pytest.raises(RemoteFault, match=r"not to row 999999999, within 1 s"):
-        client.at_replicas(after={"Mumbai": 999_999_999}).balance("Mumbai/1001")
+    with bank.client() as client:
+        near = client.at_replicas(after={"Mumbai": 999_999_999}, timeout_s=1.0)
+
+        def is_told() -> bool:
+            try:
+                near.balance("Mumbai/1001")
+            except RemoteFault as error:
+                return "not to row 999999999, within 1 s" in error.detail
+            except (NoAnswer, Unreachable):  # it is slow to answer: not even that is known
+                return False
+            pytest.fail("there is no such row")
+
+        wait_until(is_told, what="words on the row that does not come")
 
 
 def test_it_catches_up_after_kill_9_and_after_a_pause_of_its_branch(bank: Cluster) -> None:
     bank.kill(REPLICA)
     with bank.client() as client:
         for _ in range(50):
-            client.transfer("Mumbai/1001", "Mumbai/1002", "0.01")
+            last = client.transfer("Mumbai/1001", "Mumbai/1002", "0.01").positions["Mumbai"]
         start_replica(bank)
+        wait_until(lambda: (info := replica_of(client)) is not None and info.seq >= last, what="it has all of that")
         bank.kill("Mumbai")
         near = client.at_replicas(max_lag_s=0.5)
         assert client.at_replicas().account("Mumbai/1001").as_of is not None, "it answers while its branch is down"
@@ -158,35 +183,55 @@ def test_rest_reads_at_it_when_that_will_do(bank: Cluster) -> None:
         row = rest.post("/v1/transfers", paid, key="near-1").json["positions"]["Mumbai"]
         path = "/v1/branches/Mumbai/accounts/1001"
         assert "as_of" not in rest.get(path).json
-        at_replica = f"{path}?max_staleness_s=60&position={row}"
-        wait_until(lambda: "as_of" in rest.get(at_replica).json, what="the replica has come to that row")
-        near = rest.get(at_replica).json
+
+        def at_replica(query: str, read: Callable[[Any], Any] = lambda told: told) -> Any:
+            """What the replica answers; for one that is slow to answer, or has not come so far, the branch does."""
+            told: Any = None
+
+            def is_its_own() -> bool:
+                nonlocal told
+                told = read(rest.get(query).json)
+                return "as_of" in told
+
+            wait_until(is_its_own, what="an answer of the replica")
+            return told
+
+        near = at_replica(f"{path}?max_staleness_s=60&position={row}")
         assert near["as_of"]["position"] >= row
         assert {**near, "as_of": None} == {**rest.get(path).json, "as_of": None}
-        assert rest.get(f"{path}/balance?position={row}").json["as_of"]["position"] >= row
-        assert rest.get(f"{path}/entries?max_staleness_s=60&limit=1").json["account"]["as_of"]["lag_s"] < 60
-        assert "as_of" in rest.get("/v1/branches/Mumbai/accounts?max_staleness_s=60").json["accounts"][0]
+        assert at_replica(f"{path}/balance?position={row}")["as_of"]["position"] >= row
+        entries = f"{path}/entries?max_staleness_s=60&limit=1"
+        assert at_replica(entries, lambda told: told["account"])["as_of"]["lag_s"] < 60
+        at_replica("/v1/branches/Mumbai/accounts?max_staleness_s=60", lambda told: told["accounts"][0])
         fallen_back = rest.get(f"{path}?max_staleness_s=0").json
         assert "as_of" not in fallen_back, "no replica is so fresh: the branch answers"
         delhi = rest.get("/v1/branches/Delhi/accounts/1001?max_staleness_s=60").json
         assert "as_of" not in delhi, "it has no replica: the branch answers"
-        (shown,) = rest.get("/v1/replicas").json["replicas"]
-        assert (shown["name"], shown["branch"]) == (REPLICA, "Mumbai")
-        metrics = rest.get("/metrics").body.decode()
         who = f'{{branch="Mumbai",name="{REPLICA}"}}'
-        assert f"zbank_replica_position{who} {float(shown['position'])}\n" in metrics
-        assert f"zbank_replica_behind_rows{who} 0.0\n" in metrics
-        lag = re.search(rf"zbank_replica_lag_seconds{re.escape(who)} (\S+)", metrics)
-    assert lag is not None
-    assert float(lag[1]) < 3, "it tells where it stands once a second"
+
+        def is_shown() -> bool:
+            (shown,) = rest.get("/v1/replicas").json["replicas"]
+            assert (shown["name"], shown["branch"]) == (REPLICA, "Mumbai")
+            metrics = rest.get("/metrics").body.decode()
+            lag = re.search(rf"zbank_replica_lag_seconds{re.escape(who)} (\S+)", metrics)
+            assert lag is not None
+            at_rest = f"zbank_replica_behind_rows{who} 0.0\n" in metrics and shown["position"] >= row
+            stands = f"zbank_replica_position{who} {float(shown['position'])}\n" in metrics
+            return bool(at_rest and stands and float(lag[1]) < 3)
+
+        wait_until(is_shown, what="where it stands, which it tells once a second")
 
 
 def test_status_shows_it(bank: Cluster) -> None:
-    done = bank.cli("status", "--json")
-    assert done.returncode == 0
-    (shown,) = json.loads(done.stdout)["replicas"]
-    assert (shown["name"], shown["of"], shown["behind"]) == (REPLICA, "Mumbai", 0)
-    assert shown["lag_s"] < 5
+
+    def is_shown() -> bool:
+        done = bank.cli("status", "--json")
+        assert done.returncode == 0
+        (shown,) = json.loads(done.stdout)["replicas"]
+        assert (shown["name"], shown["of"]) == (REPLICA, "Mumbai")
+        return bool(shown["behind"] == 0 and shown["lag_s"] < 5)
+
+    wait_until(is_shown, what="a level replica in the status")
     assert "Mumbai-replica" in bank.cli("status").stdout
 
 

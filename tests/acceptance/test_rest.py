@@ -36,6 +36,7 @@ def test_the_simple_ones(rest: Rest, account: str) -> None:
 def test_a_key_pays_once_and_answers_as_the_first_time(rest: Rest, account: str) -> None:
     first = rest.pay("10.50", "once", source=account)
     assert (first.status, first.is_replayed, first.json["status"]) == (201, False, "committed")
+    rest.settle()  # until then whoever asks again waits with the first one
     again = rest.pay("10.50", "once", source=account)
     assert (again.status, again.is_replayed, again.json["id"]) == (201, True, first.json["id"])
     assert first.headers["location"] == again.headers["location"] == f"/v1/transfers/{first.json['id']}"
@@ -269,6 +270,7 @@ def test_lists_of_transfers_have_each_once(rest: Rest, account: str) -> None:
         told[f"list-{account}-{n}"] = rest.pay(amount, f"list-{account}-{n}", source=account, to=to)
     done = {one.json["id"] for one in told.values() if one.status == 201}
     assert len(done) == 8
+    rest.settle()
     listed = [one["id"] for one in pages(rest, f"account={account}")]
     assert len(listed) == len(set(listed)) == 9, "with the first deposit"
     assert done < set(listed)
@@ -292,6 +294,7 @@ def test_bulk_pays_each_line_once(rest: Rest, account: str) -> None:
     assert first.status == 200
     assert [one["line"] for one in first.json] == list(range(1, 21))
     assert [one["status"] for one in first.json] == [422 if n == 3 else 201 for n in range(20)]
+    rest.settle()
     again = rest.post("/v1/transfers/bulk", lines, key=f"bulk-{account}")
     assert all(one["replayed"] for one in again.json)
     assert [one["transfer"] and one["transfer"]["id"] for one in again.json] == [
@@ -319,6 +322,7 @@ def test_bulk_pays_each_line_once(rest: Rest, account: str) -> None:
 
 def test_a_cancelled_id_never_happens(rest: Rest, account: str) -> None:
     first = rest.pay("1", f"cancel-{account}", source=account)
+    rest.settle()
     late = rest.post(f"/v1/transfers/{first.json['id']}/cancel")
     assert (late.status, late.json["status"]) == (200, "committed")
     never = "01a206e4-6535-7290-a6cf-0000000000" + f"{int(account.partition('/')[2]) % 256:02x}"

@@ -23,20 +23,26 @@ GENERATOR_CONFIG = "content_type_overrides:\n  application/x-ndjson: application
 
 PROGRAM = """
 import sys
+import time
 from zbank_client import AuthenticatedClient
 from zbank_client.api.accounts import show_account
 from zbank_client.api.transfers import make_transfer, show_transfer
 from zbank_client.models import PairGiven, ProblemShown, TransferShown
 
 address, token = sys.argv[1:]
-with AuthenticatedClient(base_url=address, token=token) as client:
+with AuthenticatedClient(base_url=address, token=token, timeout=30.0) as client:
     body = PairGiven(from_="Mumbai/1001", to="Delhi/1002", amount="12.50", memo="by a generated client")
     done = make_transfer.sync(client=client, body=body, idempotency_key="generated-1")
     assert isinstance(done, TransferShown), done
     again = make_transfer.sync(client=client, body=body, idempotency_key="generated-1")
     assert (done.status, done.amount, done.id) == ("committed", "12.50", again.id), (done, again)
     assert show_transfer.sync(str(done.id), client=client).memo == "by a generated client"
-    assert show_account.sync("Mumbai", "1001", client=client).balance == "9987.50"
+    for _ in range(200):  # "committed" does not wait for ever for a slow branch to apply it
+        balance = show_account.sync("Mumbai", "1001", client=client).balance
+        if balance == "9987.50":
+            break
+        time.sleep(0.1)
+    assert balance == "9987.50", balance
     poor = PairGiven(from_="Mumbai/1001", to="Delhi/1002", amount="999999")
     refused = make_transfer.sync(client=client, body=poor, idempotency_key="generated-2")
     assert isinstance(refused, ProblemShown) and refused.code == "insufficient_funds", refused
@@ -53,20 +59,22 @@ class Place:
         self.bridge = cluster.spawn(
             "rest", "--endpoint", cluster.endpoint, "--port", self.address.rpartition(":")[2], "--rate-limit", "0"
         )
-        wait_until(self._is_ready, what="the bridge is ready")
+        wait_until(lambda: self._answers("/readyz"), what="the bridge is ready")
         made = cluster.cli("tokens", "make", "--holder", "fuzzer", "--role", "operator", "--json")
         self.secret: str = json.loads(made.stdout)["secret"]
+        wait_until(lambda: self._answers("/v1/me", self.secret), what="the token is known")
 
-    def _is_ready(self) -> bool:
+    def _answers(self, path: str, token: str = "") -> bool:
         assert self.bridge.poll() is None, self.bridge.communicate()
         try:
-            with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:
+            asked = urllib.request.Request(self.address + path, headers={"Authorization": f"Bearer {token}"} if token else {})
+            with urllib.request.urlopen(asked, timeout=20) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
 
     def document(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.address}/openapi.json", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.address}/openapi.json", timeout=20) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 

@@ -52,6 +52,7 @@ def test_what_became_of_a_key(rest: Rest, account: str) -> None:
     assert rest.post(f"/v1/transfers/by-key/cancel?key=late-{account}").json["status"] == "aborted"
     late = rest.pay("1", f"late-{account}", source=account)
     assert (late.status, late.code) == (422, "cancelled")
+    rest.settle()
     assert rest.post(f"/v1/transfers/by-key/cancel?key=key-{account}").json["status"] == "committed"
 
 
@@ -84,6 +85,7 @@ def test_the_figures_and_who_asks(rest: Rest) -> None:
     assert (me["role"], me["holder"], me["tokens_demanded"]) == ("operator", "", False)
     assert "drill" not in me["may"]
     assert rest.get("/v1/drills").code == "drills_off"
+    rest.settle()
     money = {actor["name"]: actor for actor in rest.get("/v1/cluster").json["actors"] if actor["role"] == "branch"}
     listed = rest.get("/v1/branches/Delhi/accounts?limit=1000").json["accounts"]
     own = [float(one["balance"]) for one in listed if one["number"] not in ("cash", "clearing")]

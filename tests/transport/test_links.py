@@ -161,6 +161,15 @@ def test_whoever_forgot_us_is_greeted_anew(coordinator: Far) -> None:
     assert coordinator.silent(), "once is enough"
 
 
+def test_whoever_forgot_us_and_never_takes_us_again_is_lost(coordinator: Far) -> None:
+    """Its actor has to hear of it: what is in doubt is asked of others from then on (PROTOCOL P8)."""
+    coordinator.up()
+    coordinator.say(Fault("hello_first", "say Hello first"))
+    coordinator.say(coordinator.welcome())
+    coordinator.now_us += SILENT_AFTER_US + 1
+    assert coordinator.link.tick(coordinator.now_us), "it went down"
+
+
 def test_silence_begins_anew_on_a_new_connection(coordinator: Far) -> None:
     coordinator.up()
     old = coordinator.link.socket

@@ -44,6 +44,7 @@ READY_LIMIT_S = 120.0  #: a branch may have a long journal to replay
 MAX_FALSE_STARTS = 4  #: in a row before the cluster was ever open: then something is wrong that a restart does not mend
 PATIENCE_S = 10.0  #: after this long, say whom we still wait for
 ASK_LIMIT_S = 1.0
+SHOW_LIMIT_S = 5.0  #: for the addresses that are shown once
 TURN_S = 0.1
 DRILL_DELAYS_S = (0.1, 0.5)  #: in drills things die on purpose, again and again
 
@@ -265,8 +266,8 @@ def _takes_work_on(config: ClusterConfig, bank: Client, actor: StatusInfo) -> bo
     return True
 
 
-def _connect(config: ClusterConfig, keys: Path | None) -> Client:
-    return Client(config.coordinator.places, cluster=config.name, timeout_s=ASK_LIMIT_S, keys=keys or "")
+def _connect(config: ClusterConfig, keys: Path | None, limit_s: float = ASK_LIMIT_S) -> Client:
+    return Client(config.coordinator.places, cluster=config.name, timeout_s=limit_s, keys=keys or "")
 
 
 def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str, str]]:
@@ -275,7 +276,7 @@ def _places(config: ClusterConfig, keys: Path | None) -> Iterator[tuple[str, str
     yield f"former {COORDINATOR}" if STANDBY_NAME in leads else COORDINATOR, COORDINATOR_NAME, config.coordinator.endpoint
     known: dict[str, str] = {}
     if config.replicas:
-        with suppress(ZbankError), _connect(config, keys) as bank:
+        with suppress(ZbankError), _connect(config, keys, SHOW_LIMIT_S) as bank:
             known = {info.name: info.endpoint for info in bank.branches()}
             known |= {info.name: info.endpoint for info in bank.replicas()}
     for name, branch in config.branches.items():

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import resource
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from zbank.transport.engine import Engine
 from zbank.transport.feed import FeedProxy
 from zbank.transport.keyfolder import Keys
 from zbank.transport.loop import ActorLoop
-from zbank.transport.sockets import lets_strangers_in, make_router
+from zbank.transport.sockets import REBIND_S, lets_strangers_in, make_router
 
 MAX_OPEN_FILES = 10_240  #: of one actor; each connection is one
 EXIT_DONE = 0
@@ -33,6 +34,8 @@ EXIT_FAILED = 1  # starting again may help
 EXIT_USAGE = 2  # starting again without a change does not help
 
 log = logging.getLogger("zbank")
+
+_listened: set[str] = set()  #: where this process has listened
 
 
 class CannotListen(ZbankError):
@@ -242,7 +245,7 @@ def _listen(
     context: zmq.Context[zmq.Socket[bytes]], bind: str, identity: Identity, keys: Keys | None
 ) -> zmq.Socket[bytes]:
     try:
-        return make_router(context, bind, None if keys is None else keys.pair)
+        return _listen_again(context, bind, keys)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             cure = "end what uses the port, or change"
@@ -253,6 +256,22 @@ def _listen(
             f"{identity} cannot listen at {bind}: {error.strerror}; {cure} endpoint (or bind) of "
             f"[{section}] in the config file, or --host and --port"
         ) from error
+
+
+def _listen_again(context: zmq.Context[zmq.Socket[bytes]], bind: str, keys: Keys | None) -> zmq.Socket[bytes]:
+    """Where this process has listened before, in another role, its old listener closes in another thread: it is waited for.
+    Raises zmq.ZMQError, for what others have at once."""
+    end_s = time.monotonic() + (REBIND_S if bind in _listened else 0.0)
+    while True:
+        try:
+            router = make_router(context, bind, None if keys is None else keys.pair)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or time.monotonic() >= end_s:
+                raise
+            time.sleep(0.005)
+        else:
+            _listened.add(bind)
+            return router
 
 
 def welcome(store: JournalStore, currency: str, coordinator: str, name: str = "") -> Welcome:

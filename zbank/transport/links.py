@@ -166,6 +166,7 @@ class Link:
             raise Superseded(message.detail)
         if message.code == "hello_first":  # it was restarted, or forgot us
             if self.state != GREETING:
+                self._was_up = self._was_up or self.state == UP  # should it never take us again, that is a loss
                 self.state = GREETING
                 self._put([(0, self._hello)], now_us)
             return
