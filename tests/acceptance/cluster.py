@@ -25,7 +25,7 @@ from zbank.transport.keys import KEYS_VARIABLE
 
 READY_LIMIT_S = 30.0
 STOP_LIMIT_S = 20.0
-COMMAND_LIMIT_S = 60.0
+COMMAND_LIMIT_S = 100.0
 CLUSTER_NAME = "test"
 BRANCHES = ("Mumbai", "Delhi")
 ROOT = Path(__file__).resolve().parents[2]

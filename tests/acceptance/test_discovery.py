@@ -137,7 +137,7 @@ def other(tmp_path: Path) -> Iterator[OnTheNetwork]:
 @pytest.fixture
 def nobody_here() -> None:
     """Without a place the commands take what listens at the usual one: another bank's, if one runs here."""
-    end = time.monotonic() + COMMAND_LIMIT_S
+    end = time.monotonic() + FOUND_LIMIT_S
     while something_listens_here():
         if time.monotonic() > end:
             pytest.skip("PORT 9000 IS TAKEN, so a command without an address cannot be tested: end what listens there")
