@@ -106,7 +106,7 @@ class Office(Cluster):
 
         def is_named() -> bool:
             told.append(self.zbank("acks", "coordinator", replica))
-            waits = any(code in told[-1][2] for code in ("not_level", "replica_not_found", "branches_away"))
+            waits = any(code in told[-1][2] for code in ("not_level", "replica_not_found", "branches_away", "out_of_office"))
             assert told[-1][0] == 0 or waits, told[-1]
             return told[-1][0] == 0
 

@@ -37,9 +37,11 @@ def stage(tmp_path: Path) -> Iterator[Cluster]:
 def launcher(stage: Cluster) -> Iterator[Launcher]:
     """The bank of that config, open."""
     started = Launcher(stage)
-    started.wait_for(READY)
-    yield started
-    started.close()
+    try:
+        started.wait_for(READY)
+        yield started
+    finally:
+        started.close()
 
 
 @pytest.fixture
