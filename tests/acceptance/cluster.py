@@ -19,12 +19,13 @@ from zbank import Client
 from zbank.apps import keymaking
 from zbank.apps.chaos import ports
 from zbank.errors import ZbankError
+from zbank.protocol.messages import StatusInfo
 from zbank.transport.keyfolder import NAME_VARIABLE
 from zbank.transport.keys import KEYS_VARIABLE
 
-READY_LIMIT_S = 20.0
-STOP_LIMIT_S = 10.0
-COMMAND_LIMIT_S = 60.0
+READY_LIMIT_S = 30.0
+STOP_LIMIT_S = 20.0
+COMMAND_LIMIT_S = 100.0
 CLUSTER_NAME = "test"
 BRANCHES = ("Mumbai", "Delhi")
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,18 @@ def free_ports(count: int) -> int:
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S, what: str = "the condition") -> None:
-    """Ask again and again until it holds; fail the test when it does not within the limit."""
+    """Ask again and again until it holds; fail the test when it does not within the limit. While the bank gives no answer, it
+    does not hold."""
     end = time.monotonic() + limit_s
-    while not condition():
+    while True:
+        silence = ""
+        try:
+            if condition():
+                return
+        except ZbankError as error:
+            silence = f": {error}"
         if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {limit_s} s")
+            pytest.fail(f"{what} did not come true within {limit_s} s{silence}")
         time.sleep(0.02)
 
 
@@ -128,21 +136,21 @@ class Cluster:
         def answers() -> bool:
             if self.processes[name].poll() is not None:
                 pytest.fail(f"{name} ended with {self.processes[name].returncode}:\n{self.output(name)}")
-            try:
-                with self.client(name, timeout_s=2) as client:
-                    return any(getattr(actor, "name", "") and hasattr(actor, "epoch") for actor in client.status())
-            except ZbankError:
-                return False
+            with self.client(name, timeout_s=2) as client:
+                return any(isinstance(actor, StatusInfo) for actor in client.status())
 
         wait_until(answers, what=f"an answer of {name}")
 
     def wait_registered(self) -> None:
-        """Wait until the coordinator has heard of every branch."""
+        """Wait until the coordinator has heard of every branch: of the process that serves it now, not of one before."""
         with self.client() as client:
-            wait_until(
-                lambda: {info.name for info in client.branches() if info.up} >= set(self.branches),
-                what="the registration of every branch",
-            )
+
+            def are_registered() -> bool:
+                serving = {actor.name: actor.epoch for actor in client.status() if isinstance(actor, StatusInfo)}
+                known = {info.name: info.epoch for info in client.branches() if info.up}
+                return all(name in known and known[name] == serving.get(name) for name in self.branches)
+
+            wait_until(are_registered, what="the registration of every branch")
 
     def log(self, name: str) -> Path:
         """The file with all that the actor printed."""

@@ -20,7 +20,7 @@ class ClusterLoad(Load):
         self._own_client = cluster.client(timeout_s=timeout_s)
         super().__init__(self._own_client, cluster.branches, seed, in_flight=in_flight, timeout_s=timeout_s)
 
-    def wait_told(self, more: int, limit_s: float = 20.0) -> None:
+    def wait_told(self, more: int, limit_s: float = 40.0) -> None:
         """Wait until so many more outcomes were told."""
         told = self.history.told
         until = len(told) + more
@@ -39,11 +39,17 @@ class ClusterLoad(Load):
 
 
 def own_status(cluster: Cluster, name: str) -> StatusInfo:
-    """What an actor says of itself, asked at its own port."""
-    with cluster.client(name, timeout_s=4) as client:
-        target = THE_COORDINATOR if name == "coordinator" else name
-        found: StatusInfo = client._read(target, GetStatus(), StatusInfo, as_it_is)
-    return found
+    """What an actor says of itself, asked at its own port until it answers."""
+    told: list[StatusInfo] = []
+
+    def answers() -> bool:
+        with cluster.client(name, timeout_s=4) as client:
+            target = THE_COORDINATOR if name == "coordinator" else name
+            told.append(client._read(target, GetStatus(), StatusInfo, as_it_is))
+        return True
+
+    wait_until(answers, what=f"an answer of {name}")
+    return told[-1]
 
 
 def verify_files(cluster: Cluster) -> None:

@@ -25,7 +25,7 @@ from tests.berka_data import berka_directory, berka_histories
 from zbank import Client
 
 ROOT = Path(__file__).parents[2]
-RUN_LIMIT_S = 90.0
+RUN_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
 pytestmark = pytest.mark.timeout(2 * (RUN_LIMIT_S + STOP_LIMIT_S))
 

@@ -20,12 +20,12 @@ import pytest
 
 from tests.acceptance.cluster import ROOT, wait_until
 from zbank.apps.chaos import run
-from zbank.apps.chaos.cluster import CannotStart, verify_file
+from zbank.apps.chaos.cluster import BRANCH_NAMES, CannotStart, verify_file
 from zbank.apps.chaos.disk import NoDisk, SmallDisk
-from zbank.apps.chaos.faults import DISK_FULL, KINDS
+from zbank.apps.chaos.faults import DISK_FULL, ENDS, KINDS, plan
 from zbank.apps.chaos.ports import owner_of
 
-LIMIT_S = 110
+LIMIT_S = 150
 ON_LINUX = sys.platform == "linux"
 
 
@@ -108,13 +108,25 @@ def children(process_id: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text("utf-8").split()]
 
 
+def command_of(process_id: int) -> str:
+    """Its command line; "" when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_text("utf-8")
+    except OSError:
+        return ""
+
+
 @pytest.mark.skipif(not ON_LINUX, reason="NOT TESTED: processes are looked up in /proc")
 def test_an_actor_that_dies_of_something_else_is_a_finding(tmp_path: Path) -> None:
-    with chaos(tmp_path, "--minutes", "0.3", "--seed", "1", "--json") as process:
+    seed, minutes, branches = 20, 0.3, BRANCH_NAMES[:3]
+    for disk_of in (None, branches[-1]):  # Delhi is there all the time: no fault ends it
+        faults = plan(seed, 60 * minutes, branches, disk_of)
+        assert not any("Delhi" in fault.actors for fault in faults if fault.kind in ENDS)
+    with chaos(tmp_path, "--minutes", str(minutes), "--seed", str(seed), "--json") as process:
         assert process.stderr is not None
         while "outcomes/s" not in (line := process.stderr.readline()):
             assert line, "it ended before it told how it does"
-        (victim,) = [child for child in children(process.pid) if "Delhi" in Path(f"/proc/{child}/cmdline").read_text()]
+        (victim,) = [child for child in children(process.pid) if "Delhi" in command_of(child)]
         os.kill(victim, signal.SIGKILL)
         out, told = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1

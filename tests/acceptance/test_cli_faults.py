@@ -41,7 +41,7 @@ def test_a_branch_is_down(cluster: Cluster) -> None:
     assert done.returncode in (1, 3), done
     assert done.stderr.count("\n") == 1
     assert cluster.cli("transfer", SOURCE, NEAR, "5").returncode == 0
-    status = cluster.cli("status", "--timeout", "2")
+    status = cluster.cli("status")
     assert status.returncode == 1
     assert re.search(r"branch +Delhi .* DOWN", status.stdout), status.stdout
     assert status.stderr == "failed: no answer from Delhi\n"
@@ -68,20 +68,21 @@ def test_a_branch_that_hangs_leaves_the_outcome_unknown_until_it_is_back(cluster
 
 
 def test_the_books_are_right_after_a_load_through_kills(cluster: Cluster) -> None:
-    bench = cluster.spawn(
-        "bench", "--work", "transfer", "--in-flight", "32", "--seconds", "6", "--accounts", "8", "--json"
-    )
-    with cluster.client() as client:
-        wait_until(lambda: len(list(client.accounts("Delhi"))) >= 12, what="the accounts of the load")
-        for name in ("Delhi", "coordinator", "Mumbai"):
-            wait_until(lambda: own_status(cluster, "Mumbai").in_flight > 0, what="a transfer in flight")
-            cluster.kill(name)
-            cluster.start(name)
-    out, err = bench.communicate(timeout=60)
-    assert bench.returncode == 0, (out, err)
-    report = json.loads(out)
-    assert report["books"]["ok"], report
-    assert report["outcomes"]["committed"] > 100
+    victims = ["Delhi", "coordinator", "Mumbai"]
+    while victims:  # once more where the machine is so slow that the load ended before
+        bench = cluster.spawn(
+            "bench", "--work", "transfer", "--in-flight", "32", "--seconds", "6", "--accounts", "8", "--json"
+        )
+        while victims and bench.poll() is None:
+            if own_status(cluster, "Mumbai").in_flight > 0:
+                cluster.kill(victims[0])
+                cluster.start(victims.pop(0))
+            time.sleep(0.02)
+        out, err = bench.communicate(timeout=90)
+        assert bench.returncode == 0, (out, err)
+        report = json.loads(out)
+        assert report["books"]["ok"], report
+        assert report["outcomes"]["committed"] > 100
 
 
 def test_interrupting_a_file_settles_what_was_sent_and_the_next_run_pays_the_rest(cluster: Cluster) -> None:

@@ -91,6 +91,7 @@ def test_a_batch_across_kills_pays_each_line_once(cluster: Cluster) -> None:
                 cluster.start(name)
         for future in futures:
             future.exception(30)
+        cluster.wait_registered()
         results = bank.transfer_many(requests)
         assert {_status(result) for result in results} == {"committed"}
         assert bank.balance("Mumbai/1001") == "9400.00"
@@ -99,7 +100,7 @@ def test_a_batch_across_kills_pays_each_line_once(cluster: Cluster) -> None:
 
 
 def test_one_branch_alone_and_who_is_down(cluster: Cluster) -> None:
-    with cluster.client("Mumbai", timeout_s=4) as alone, cluster.client(timeout_s=4) as bank:
+    with cluster.client("Mumbai") as alone, cluster.client() as bank:
         assert bank.transfer("Delhi/1001", "Delhi/1002", 1).status == "committed"
         cluster.kill("coordinator")
         assert alone.transfer("Mumbai/1001", "Mumbai/1002", 1).status == "committed"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.cluster import STOP_LIMIT_S, Cluster, wait_until
 from tests.acceptance.load import ClusterLoad, own_status, verify_files
 
 BRANCHES = ("Mumbai", "Delhi", "Pune")
@@ -56,7 +56,7 @@ def test_kill_9_at_random_moments(bank: Cluster, seed: int, rounds: int) -> None
                 victims.add(chance.choice(ACTORS))
             for name in sorted(victims):
                 bank.kill(name)
-            assert load.history.open_count, "no kill was felt"
+            wait_until(lambda: load.history.open_count > 0, what="the kill is felt")
             restart(bank, sorted(victims))
         load.wait_told(200)
         load.check()
@@ -74,7 +74,7 @@ def stop_with_work_in_hand(bank: Cluster, load: ClusterLoad, victim: str, watche
         bank.send_signal(victim, signal.SIGCONT)
         return False
 
-    wait_until(caught, what=f"a prepared txn at {watched} while {victim} stands still")
+    wait_until(caught, 60.0, f"a prepared txn at {watched} while {victim} stands still")
 
 
 def stop_with_a_lasting_doubt(bank: Cluster, load: ClusterLoad) -> None:
@@ -113,10 +113,10 @@ def test_the_coordinator_stands_still_between_prepare_and_decision(bank: Cluster
     """Longer than every limit: the branches say that they are in doubt, work on locally, and heal when it is back."""
     with closing(ClusterLoad(bank, 11, timeout_s=3)) as load:
         stop_with_a_lasting_doubt(bank, load)
-        told = bank.cli("status", "--timeout", "3", endpoint=bank.endpoints["Mumbai"])
+        told = bank.cli("status", endpoint=bank.endpoints["Mumbai"])
         assert told.returncode == 1
         assert "in doubt" in told.stdout, told.stdout
-        with bank.client("Mumbai", timeout_s=3) as local:
+        with bank.client("Mumbai") as local:
             assert local.deposit("Mumbai/1001", 1, id="in").status == "committed"
             assert local.withdraw("Mumbai/1001", 1, id="out").status == "committed"
         ending(bank, "coordinator")
@@ -131,7 +131,7 @@ def test_a_branch_stands_still_between_prepare_and_decision(bank: Cluster, endin
     with closing(ClusterLoad(bank, 12, timeout_s=6)) as load:
         stop_with_work_in_hand(bank, load, "Delhi", "Mumbai")
         wait_until(lambda: load.history.faults["branch_unavailable"] > 0, what="a clear word about Delhi")
-        with bank.client(timeout_s=3) as client:
+        with bank.client() as client:
             assert client.transfer("Mumbai/1001", "Pune/1001", 1, id="past Delhi").status == "committed"
         ending(bank, "Delhi")
         bank.wait_registered()
@@ -148,7 +148,7 @@ def test_told_to_stop_under_load_everything_ends_well(bank: Cluster) -> None:
             load.wait_told(300)
             for name in ACTORS:
                 bank.send_signal(name, signal.SIGINT if n else signal.SIGTERM)
-            assert [bank.processes[name].wait(10) for name in ACTORS] == [0] * len(ACTORS), bank.output("coordinator")
+            assert [bank.processes[name].wait(STOP_LIMIT_S) for name in ACTORS] == [0] * len(ACTORS), bank.output("coordinator")
             assert "Traceback" not in "".join(bank.output(name) for name in ACTORS)
             restart(bank, ACTORS)
         load.wait_told(100)

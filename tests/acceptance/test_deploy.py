@@ -239,11 +239,12 @@ def test_the_services_work_together_and_tell_of_their_health(bank: Containers) -
     assert bank.health("coordinator").returncode == 1, "nobody is there yet"
     for name in ("coordinator", "mumbai", "rest", "dashboard"):
         bank.start(name)
+    wait_until(lambda: '"Mumbai"' in bank.run("operator", "branches", "list", "--json").stdout, COMMAND_LIMIT_S, "a branch")
     paid = bank.run("operator", "deposit", "Mumbai/1001", "5")
     assert paid.returncode == 0, paid.stderr
     token = bank.run("operator", "tokens", "make", "--holder", "ops", "--role", "operator")
     assert token.returncode == 0, token.stderr
-    assert bank.run("operator").returncode == 0, "status"
+    wait_until(lambda: bank.run("operator").returncode == 0, COMMAND_LIMIT_S, "status")
     check_that_a_hung_one_is_found(bank)
     check_that_a_rotated_key_is_taken_up(bank)
     for name, process in bank.processes.items():
@@ -270,11 +271,12 @@ def check_that_a_hung_one_is_found(bank: Containers) -> None:
     try:
         told = bank.health("mumbai")
         assert (told.returncode, told.stdout) == (1, "Mumbai: nobody takes a connection\n")
-        assert bank.health("coordinator").returncode == 0
-        assert bank.health("rest").returncode == 0
+        for name in ("coordinator", "rest"):
+            told = bank.health(name)
+            assert told.returncode == 0, told.stdout
     finally:
         process.send_signal(signal.SIGCONT)
-    assert bank.health("mumbai").returncode == 0
+    wait_until(lambda: bank.health("mumbai").returncode == 0, COMMAND_LIMIT_S, "the health of mumbai")
 
 
 def check_that_a_rotated_key_is_taken_up(bank: Containers) -> None:

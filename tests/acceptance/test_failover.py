@@ -15,6 +15,7 @@ from tests.acceptance.test_replica import REPLICA, is_level, replica_of, spawn_r
 from zbank import Client
 from zbank.apps import keymaking
 from zbank.errors import RemoteFault, ZbankError
+from zbank.ids import new_id
 from zbank.protocol.messages import StatusInfo
 
 WORDS = "promote Mumbai"
@@ -60,11 +61,12 @@ def wait_back(client: Client, gone: str) -> None:
 
 
 def wait_serves(client: Client) -> None:
-    """The new branch has reconciled, and takes work."""
+    """The new branch has reconciled, and takes work: one payment of 0.01, asked for again until it is done."""
+    id = new_id()
 
     def serves() -> bool:
         try:
-            return client.transfer("Mumbai/1001", "Mumbai/1002", "0.01").status == "committed"
+            return client.transfer("Mumbai/1001", "Mumbai/1002", "0.01", id=id).status == "committed"
         except ZbankError:
             return False
 

@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.test_failover import bank, check_books, wait_down, wait_serves
+from tests.acceptance.test_failover import bank, check_books, place_of_replica, wait_back, wait_down, wait_serves
 from tests.acceptance.test_replica import REPLICA, is_level, replica_of, spawn_replica
 from zbank.errors import ZbankError
 
@@ -62,13 +62,14 @@ def test_the_former_branch_leads_again_when_the_promoted_one_is_lost(bank: Clust
 def test_the_promoted_branch_is_killed_while_it_takes_over(bank: Cluster, wait_s: float) -> None:
     with bank.client() as client:
         start = {name: float(client.balance(name)) for name in ("Mumbai/1001", "Delhi/1001")}
+        gone = place_of_replica(client)
         bank.stop(REPLICA)
         for _ in range(20):
             assert client.transfer("Mumbai/1001", "Delhi/1001", "1").status == "committed"
         bank.kill("Mumbai")
         wait_down(client)
         spawn_replica(bank)
-        wait_until(lambda: replica_of(client) is not None, what="the replica is there")
+        wait_back(client, gone)
         client.promote("Mumbai", client.replicas()[0])
         time.sleep(wait_s)
         bank.kill(REPLICA)
@@ -102,19 +103,25 @@ def test_the_old_branch_sleeps_through_the_promotion_while_payments_run(bank: Cl
         payers = [threading.Thread(target=pay) for _ in range(2)]
         for payer in payers:
             payer.start()
-        time.sleep(1)
-        bank.send_signal("Mumbai", signal.SIGSTOP)
-        wait_down(client)
-        promote(bank, REPLICA)
-        bank.send_signal("Mumbai", signal.SIGCONT)
-        wait_until(lambda: replica_of(client, FORMER) is not None, what="the old branch follows")
-        time.sleep(1)
-        over.set()
-        for payer in payers:
-            payer.join()
+        try:
+            wait_until(lambda: len(told) >= 100, what="payments")
+            bank.send_signal("Mumbai", signal.SIGSTOP)
+            wait_down(client)
+            promote(bank, REPLICA)
+            bank.send_signal("Mumbai", signal.SIGCONT)
+            wait_until(lambda: replica_of(client, FORMER) is not None, what="the old branch follows")
+            before = len(told)
+
+            def all_are_answered() -> bool:
+                return len(told) >= before + 100 and not any(status == "unknown" for _, status in told[-10:])
+
+            wait_until(all_are_answered, what="payments go on")
+        finally:
+            over.set()
+            for payer in payers:
+                payer.join()
         wait_serves(client)
         check_books(client)
-        assert not any(status == "unknown" for _, status in told[-10:])
         out, back = (sum(status == "committed" for is_out, status in told if is_out is way) for way in (True, False))
         unknown = sum(status == "unknown" for _, status in told)
         assert abs(float(client.balance("Delhi/1001")) - (start + (out - back) * 0.10)) <= unknown * 0.10 + 0.001

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import CLUSTER_NAME, STOP_LIMIT_S, Cluster
+from tests.acceptance.cluster import CLUSTER_NAME, STOP_LIMIT_S, Cluster, free_ports
 
-RUN_LIMIT_S = 20.0
+RUN_LIMIT_S = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_second_process_on_the_same_data_is_told_who_has_it(stopped: Cluster) 
     stopped.start("Mumbai")
     first = stopped.processes["Mumbai"]
     port = stopped.endpoints["Mumbai"].rpartition(":")[2]
-    set_config(stopped, f'endpoint = "tcp://127.0.0.1:{port}"', f'endpoint = "tcp://127.0.0.1:{int(port) + 100}"')
+    set_config(stopped, f'endpoint = "tcp://127.0.0.1:{port}"', f'endpoint = "tcp://127.0.0.1:{free_ports(1)}"')
     try:
         code, _ = run_to_end(stopped, "Mumbai")
         assert code == 1, "it may end in time: starting again may help"

@@ -34,7 +34,7 @@ class Town(Cluster):
     def wait_state(self, name: str, state: str) -> None:
         """Wait until the coordinator says so."""
         with self.client() as client:
-            wait_until(lambda: _state(client, name) == state, FOLLOW_S, f"{name} is {state}")
+            wait_until(lambda: _state(client, name) == state, what=f"{name} is {state}")
 
     def acts(self) -> list[dict[str, Any]]:
         """Of those in charge, the newest first."""
