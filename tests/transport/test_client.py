@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 
@@ -17,11 +17,13 @@ from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidAmount, InvalidInput, Refused, RemoteFault, Unreachable, ZbankError
 from zbank.ids import id_from_key
 from zbank.protocol.messages import (
+    AccountInfo,
     AccountsPage,
     AnyMessage,
     Cancel,
     EntriesPage,
     EntryInfo,
+    GetAccount,
     GetDirectory,
     GetEntries,
     GetStatus,
@@ -184,16 +186,27 @@ def test_bad_input_raises_at_once_and_before_contact_through_the_future(mumbai: 
 def test_transfer_many_is_one_batch_in_order(mumbai: ScriptedServer) -> None:
     with Client(mumbai.endpoint) as bank:
         bank.balance("Mumbai/1")
-        mumbai.frames.clear()
         requests = [TransferRequest("Mumbai/1", "Mumbai/2", i + 1) for i in range(1000)]
         requests[7] = TransferRequest("Mumbai/1", "Mumbai/2", "nonsense")
         requests[9] = TransferRequest(legs=[("Mumbai/1", -1), ("Mumbai/2", 1)], id="k")
-        results = bank.transfer_many(requests)
+        io_waits, all_made = threading.Event(), threading.Event()
+
+        def hold(_: object) -> bool:
+            io_waits.set()
+            return all_made.wait(WAIT_S)
+
+        held = bank._ask("Mumbai", GetAccount("1"), AccountInfo, hold)  # the I/O thread would send the first while others are made
+        assert io_waits.wait(WAIT_S)
+        with ThreadPoolExecutor() as pool:
+            many = pool.submit(bank.transfer_many, requests)
+            wait_until(lambda: bank._io._thread.waiting() == 999, "all are made but the one that cannot be")
+            all_made.set()
+            results = many.result(WAIT_S)
+        assert held.result(WAIT_S)
         assert isinstance(results[7], InvalidAmount)
         amounts = [one.legs[1].amount_minor for one in results if isinstance(one, TransferResult)]
         assert amounts == [100 if i == 9 else 100 * (i + 1) for i in range(1000) if i != 7]
-        assert len(mumbai.frames) <= 200  # the I/O thread may send the first while the last are still being made
-        assert max(mumbai.frames) >= 100
+        assert max(mumbai.frames) >= 999
 
 
 def test_callbacks_submit_and_must_not_wait(mumbai: ScriptedServer) -> None:
