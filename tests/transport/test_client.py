@@ -195,7 +195,8 @@ def test_transfer_many_is_one_batch_in_order(mumbai: ScriptedServer) -> None:
             io_waits.set()
             return all_made.wait(WAIT_S)
 
-        held = bank._ask("Mumbai", GetAccount("1"), AccountInfo, hold)  # the I/O thread would send the first while others are made
+        # Else the I/O thread would send the first while the others are still being made.
+        held = bank._ask("Mumbai", GetAccount("1"), AccountInfo, hold)
         assert io_waits.wait(WAIT_S)
         with ThreadPoolExecutor() as pool:
             many = pool.submit(bank.transfer_many, requests)
