@@ -63,6 +63,7 @@ class ScriptedServer:
         directory: Callable[[], tuple[BranchInfo, ...]] = tuple,
         script: Script | None = None,
     ) -> None:
+        """`port`: 0 = any; give one where another server comes after this one, for the system may give away what is free."""
         self.name, self.role, self.cluster = name, role, cluster
         self.currency = currency if role == BRANCH else ""
         self.coordinator, self.directory, self.script = coordinator, directory, script

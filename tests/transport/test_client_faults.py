@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.acceptance.cluster import free_ports
 from tests.transport.scripted import WAIT_S, ScriptedServer, account_info, committed, coordinator_of, wait_until
 from zbank import Client
 from zbank.errors import ClientClosed, InvalidInput, NoAnswer, RemoteFault, Unreachable
@@ -87,7 +88,7 @@ def said_of(bank: Client) -> str:
 
 
 def test_restart_with_requests_outstanding() -> None:
-    first = ScriptedServer(script=silent_on(Transfer, GetAccount))
+    first = ScriptedServer(script=silent_on(Transfer, GetAccount), port=free_ports(1))
     with Client(first.endpoint, timeout_s=PATIENCE_S) as bank:
         transfers = [bank.submit_transfer("Mumbai/1", "Mumbai/2", 1) for _ in range(20)]
         first.wait_for(Transfer, 20)
@@ -268,7 +269,7 @@ def test_branch_moves_and_the_directory_tells() -> None:
 
 
 def test_another_branch_took_the_port() -> None:
-    mumbai = ScriptedServer("Mumbai")
+    mumbai = ScriptedServer("Mumbai", port=free_ports(1))
     with coordinator_of(mumbai) as coordinator, Client(coordinator.endpoint) as bank:
         assert bank.balance("Mumbai/1") == "100.00"
         mumbai.stop()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.acceptance.cluster import free_ports
 from tests.transport.actors import Desk, branch, pay
 from tests.transport.scripted import bound_again
 from tests.unit.protocol_support import id_of, register
@@ -131,8 +132,8 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def mumbai(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Served]:
-    """A branch with accounts 1 and 2."""
-    served = Served(branch(tmp_path, "1", "2"), context, make_router(context, ANY_PORT))
+    """A branch with accounts 1 and 2, at a port that nobody else is given after it."""
+    served = Served(branch(tmp_path, "1", "2"), context, make_router(context, f"tcp://127.0.0.1:{free_ports(1)}"))
     yield served
     served.close()
 
