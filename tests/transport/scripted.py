@@ -125,7 +125,11 @@ class ScriptedServer:
         for n, message in envelopes:
             answers += self._answers(route, n, message)
         if answers:
-            self.router.send_multipart([route, encode_batch(answers)])
+            try:
+                self.router.send_multipart([route, encode_batch(answers)])
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:  # who asked has left
+                    raise
 
     def _answers(self, route: bytes, n: int, message: AnyMessage) -> list[tuple[int, AnyMessage]]:
         is_known = route in self.sessions  # now: the script may end sessions, as from the next message on
