@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from tests.unit.protocol_support import CUSTOMER, SECOND_US, TestClock, id_of
@@ -81,6 +82,7 @@ class Desk:
         self.wanted_acks = wanted_acks
         self.can_lead = True  #: of a replica of the coordinator: as it is built next
         self.clock = clock or SetClock()
+        self.lock = RLock()  #: a turn after the other, also where a server's thread is given what came twice
         self.identity = Identity(cluster="demo", role=role, name=name)
         self.path = folder / f"{file or f'{name}-replica' if role == REPLICA else file or name}.db"
         self.store = WatchedStore.open(self.path, self.identity, INSTANCE, reserve_bytes=0)
@@ -114,7 +116,8 @@ class Desk:
 
     def turn(self, *batch: Incoming) -> list[Effect]:
         """One turn at the clock's time."""
-        return self.engine.turn(batch, self.clock.now())
+        with self.lock:
+            return self.engine.turn(batch, self.clock.now())
 
     def ask(self, message: AnyMessage) -> AnyMessage:
         """A customer's turn of one message; gives the one answer."""

@@ -12,6 +12,7 @@ from zbank.transport.keys import Pair
 from zbank.transport.sockets import make_dealer, make_router
 
 Socket = zmq.Socket[bytes]
+LIMIT_MS = 20_000  #: for what must come
 
 
 class Server:
@@ -32,11 +33,11 @@ class Server:
 
     def tcp(self) -> socket.socket:
         """A bare connection."""
-        one = socket.create_connection(("127.0.0.1", int(self.endpoint.rpartition(":")[2])), timeout=5)
-        one.settimeout(5)
+        one = socket.create_connection(("127.0.0.1", int(self.endpoint.rpartition(":")[2])), timeout=LIMIT_MS / 1000)
+        one.settimeout(LIMIT_MS / 1000)
         return one
 
-    def hears(self, dealer: Socket, body: bytes = b"hello", limit_ms: int = 2_000) -> zmq.Frame | None:
+    def hears(self, dealer: Socket, body: bytes = b"hello", limit_ms: int = LIMIT_MS) -> zmq.Frame | None:
         """What arrives of a connection's message; None when nothing does."""
         if not dealer.poll(limit_ms, zmq.POLLOUT):
             return None

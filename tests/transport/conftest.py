@@ -14,6 +14,7 @@ from tests.transport.doors import answering
 from tests.transport.scripted import ScriptedServer, coordinator_of
 from zbank.apps import keymaking
 from zbank.protocol.messages import COORDINATOR
+from zbank.transport import sockets
 from zbank.transport.keyfolder import Keys
 
 
@@ -53,7 +54,8 @@ def locked(keys: Keys) -> Iterator[Server]:
 
 
 @pytest.fixture
-def free() -> Iterator[Server]:
-    """A door without."""
+def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A door without. Who connects and says nothing is not put out for that while a test goes on."""
+    monkeypatch.setattr(sockets, "HANDSHAKE_MS", 120_000)
     with closing(Server(None)) as server:
         yield server

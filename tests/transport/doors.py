@@ -24,8 +24,9 @@ def answering(desk: Desk) -> Script:
     def script(_server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
         if not isinstance(message, ListTransfers | GetEvents | GetFigures | MakeToken | RevokeToken | GetTokens):
             return None
-        effects = desk.turn((CUSTOMER, n, message))
-        desk.engine.maintain()
+        with desk.lock:
+            effects = desk.turn((CUSTOMER, n, message))
+            desk.engine.maintain()
         return [(effect.n, effect.message) for effect in effects]
 
     return script

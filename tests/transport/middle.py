@@ -20,6 +20,7 @@ from zbank.transport.keyfolder import Keys
 from zbank.transport.sockets import Dialer, make_router
 
 CHAIN = bytes(32)
+LIMIT_MS = 20_000  #: for what must come
 
 
 def row(seq: int, size: int = 100) -> Row:
@@ -73,7 +74,7 @@ class Middle:
         for one in (self.publisher, self.subscriber, self.feed):
             one.tick()
 
-    def passes(self, limit_s: float = 10.0) -> bool:
+    def passes(self, limit_s: float = 20.0) -> bool:
         """What is published arrives, sooner or later."""
         end_s = time.monotonic() + limit_s
         while time.monotonic() < end_s:
@@ -88,16 +89,20 @@ class Middle:
                     return True
         return False
 
-    def published(self, publish: Callable[[], None]) -> list[Rows]:
-        """All that this makes arrive."""
+    def published(self, publish: Callable[[], None], last_seq: int) -> list[Rows]:
+        """All that this makes arrive, to this row."""
         assert self.passes()
         time.sleep(GATHER_MS / 1000)
         publish()
         time.sleep(GATHER_MS / 1000)
         self.publisher.flush()
         heard: list[Rows] = []
-        while self.subscriber.socket is not None and self.subscriber.socket.poll(500):
+        while self.subscriber.socket is not None and self.subscriber.socket.poll(LIMIT_MS):
             heard += [message for _, _, message in self.subscriber.receive() if isinstance(message, Rows)]
+            if heard[-1].after + len(heard[-1].rows) == last_seq:
+                break
+        assert self.subscriber.socket is not None
+        assert not self.subscriber.socket.poll(50)
         return heard
 
 

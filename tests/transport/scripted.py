@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 import zmq
 
+from zbank.errors import NoAnswer, Unreachable
 from zbank.protocol.codec import decode_batch, encode_batch
 from zbank.protocol.messages import (
     BRANCH,
@@ -30,7 +32,8 @@ from zbank.protocol.messages import (
 )
 from zbank.transport.sockets import make_router
 
-WAIT_S = 10.0
+WAIT_S = 20.0
+T = TypeVar("T")
 Script = Callable[["ScriptedServer", int, AnyMessage], list[tuple[int, AnyMessage]] | None]
 
 
@@ -60,6 +63,7 @@ class ScriptedServer:
         directory: Callable[[], tuple[BranchInfo, ...]] = tuple,
         script: Script | None = None,
     ) -> None:
+        """`port`: 0 = any; give one where another server comes after this one, for the system may give away what is free."""
         self.name, self.role, self.cluster = name, role, cluster
         self.currency = currency if role == BRANCH else ""
         self.coordinator, self.directory, self.script = coordinator, directory, script
@@ -92,6 +96,10 @@ class ScriptedServer:
         """How many messages of a type have arrived."""
         return sum(type(message) is kind for message in list(self.seen))
 
+    def different(self, kind: type) -> int:
+        """How many different messages of a type have arrived: one may come again when its answer is late."""
+        return len({message for message in list(self.seen) if type(message) is kind})
+
     def wait_for(self, kind: type, count: int = 1) -> None:
         """Wait until so many messages of a type have arrived."""
         wait_until(lambda: self.count(kind) >= count, f"{count} {kind.__name__} at {self.name}")
@@ -117,14 +125,19 @@ class ScriptedServer:
         for n, message in envelopes:
             answers += self._answers(route, n, message)
         if answers:
-            self.router.send_multipart([route, encode_batch(answers)])
+            try:
+                self.router.send_multipart([route, encode_batch(answers)])
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:  # who asked has left
+                    raise
 
     def _answers(self, route: bytes, n: int, message: AnyMessage) -> list[tuple[int, AnyMessage]]:
+        is_known = route in self.sessions  # now: the script may end sessions, as from the next message on
         scripted = self.script(self, n, message) if self.script is not None else None
         if isinstance(message, Hello):
             if scripted is None:
                 self.sessions.add(route)
-        elif route not in self.sessions:
+        elif not is_known:
             self.strangers.append(type(message))
             return [(n, Fault("hello_first", "say Hello first"))]
         self.seen.append(message)
@@ -176,3 +189,17 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {WAIT_S} s"
         time.sleep(0.002)
+
+
+def sooner_or_later(ask: Callable[[], T], fits: Callable[[T], bool]) -> T:
+    """Ask again and again until the answer fits: for a client that gives up soon, also those who are there may be too slow."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            found = ask()
+        except (NoAnswer, Unreachable):
+            assert time.monotonic() < end, f"no answer within {WAIT_S} s"
+            continue
+        if fits(found):
+            return found
+        assert time.monotonic() < end, f"still {found!r} after {WAIT_S} s"

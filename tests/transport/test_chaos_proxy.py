@@ -16,7 +16,7 @@ from zbank.apps.chaos.connection import HELD, MAX_QUEUED_BYTES, OPEN, Link, Way
 from zbank.apps.chaos.ports import free_ports
 from zbank.apps.chaos.proxy import MAX_CONNECTIONS, Proxy
 
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 QUIET_S = 0.2  #: what has not come after this is held
 LINK = Link("Mumbai", "Delhi")
 
@@ -125,10 +125,18 @@ def test_a_connection_begun_through_a_cut_stands_when_it_is_healed(place: Place)
 def test_what_a_held_link_takes_in_is_bounded(place: Place) -> None:
     caller, target = place.pair()
     place.proxy.set_way(LINK, forward=Way(delay_s=3600))
+    (connection,) = place.proxy._links[LINK].connections
+
+    def is_full() -> bool:
+        with suppress(BlockingIOError):
+            caller.send(bytes(1 << 20))
+        return connection._forward.queued_bytes >= MAX_QUEUED_BYTES
+
+    caller.setblocking(False)
+    wait_until(is_full, "all is in hand that may be")
     caller.settimeout(1.0)
     with pytest.raises(TimeoutError):
         caller.sendall(bytes(64 << 20))
-    (connection,) = place.proxy._links[LINK].connections
     assert connection._forward.queued_bytes < 2 * MAX_QUEUED_BYTES
     place.proxy.heal()
     assert read(target, MAX_QUEUED_BYTES) == bytes(MAX_QUEUED_BYTES)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from tests.transport.scripted import ScriptedServer, account_info, coordinator_of, wait_until
+from tests.transport.scripted import WAIT_S, ScriptedServer, account_info, coordinator_of, sooner_or_later, wait_until
 from zbank import Client, TransferRequest, TransferResult
 from zbank.domain.refusal import Refusal
 from zbank.errors import InvalidAmount, InvalidInput, Refused, RemoteFault, Unreachable, ZbankError
 from zbank.ids import id_from_key
 from zbank.protocol.messages import (
+    AccountInfo,
     AccountsPage,
     AnyMessage,
     Cancel,
     EntriesPage,
     EntryInfo,
+    GetAccount,
     GetDirectory,
     GetEntries,
     GetStatus,
@@ -89,19 +91,29 @@ def test_local_work_goes_to_the_branch_and_the_rest_to_the_coordinator(
         "positions": {"Delhi": 12},
     }
     assert between.to_json()["amount"] is None
-    assert [message.id for message in main.seen if isinstance(message, Transfer)] == [id_from_key("k1")]
-    assert (mumbai.count(Transfer), delhi.count(Transfer)) == (2, 1)
+    assert {message.id for message in main.seen if isinstance(message, Transfer)} == {id_from_key("k1")}
+    assert (mumbai.different(Transfer), delhi.different(Transfer)) == (2, 1)
 
 
 def test_local_work_goes_on_without_the_coordinator(main: ScriptedServer, mumbai: ScriptedServer) -> None:
-    with Client(main.endpoint, timeout_s=0.5) as bank:
+    with Client(main.endpoint) as bank:
         assert bank.balance("Mumbai/1") == "100.00"
         main.stop()
         assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
         assert bank.transfer("Delhi/1", "Delhi/2", 1).status == "committed"
         assert bank.balance("Mumbai/2") == "100.00"
-        with pytest.raises(Unreachable, match="the coordinator"):
-            bank.transfer("Mumbai/1", "Delhi/2", 1)
+        said: list[str] = []
+
+        def is_refused() -> bool:
+            try:
+                bank.transfer("Mumbai/1", "Delhi/2", 1, timeout_s=0.5)
+            except Unreachable as error:
+                said.append(str(error))
+            return bool(said)
+
+        # A transfer that was handed to the connection before its end was seen may have come through: it ends as `unknown`.
+        wait_until(is_refused, "the end of the connection is seen")
+        assert "the coordinator" in said[0]
 
 
 def test_one_branch_alone(mumbai: ScriptedServer) -> None:
@@ -122,7 +134,7 @@ def test_a_branch_names_its_coordinator(main: ScriptedServer, mumbai: ScriptedSe
         assert bank.transfer("Mumbai/1", "Delhi/2", 1).status == "committed"
         assert bank.balance("Delhi/2") == "100.00"
         assert sorted(info.name for info in bank.branches()) == ["Delhi", "Mumbai"]
-        assert main.count(Transfer) == 1
+        assert main.different(Transfer) == 1
 
 
 def test_unknown_branch(main: ScriptedServer, mumbai: ScriptedServer) -> None:
@@ -159,10 +171,13 @@ def test_bad_input_raises_at_once_and_before_contact_through_the_future(mumbai: 
             bank.submit_transfer("Mumbai/1", "Mumbai/2", 1, timeout_s=0)
         with pytest.raises(InvalidInput, match="both sides"):
             bank.submit_transfer("Mumbai/1", "Mumbai/1", 1, currency="INR")
-    with Client(mumbai.endpoint) as bank:
+    met = threading.Event()
+    mumbai.script = lambda *_: None if met.wait(WAIT_S) else []
+    with Client(mumbai.endpoint, timeout_s=60) as bank:
         early = bank.submit_transfer("Mumbai/1", "Mumbai/2", 1.5)  # type: ignore[arg-type]
+        met.set()
         with pytest.raises(InvalidAmount):
-            early.result(3)
+            early.result(WAIT_S)
         with pytest.raises(InvalidAmount):
             bank.submit_transfer("Mumbai/1", "Mumbai/2", "0.001")
     assert mumbai.count(Transfer) == 0
@@ -171,16 +186,28 @@ def test_bad_input_raises_at_once_and_before_contact_through_the_future(mumbai: 
 def test_transfer_many_is_one_batch_in_order(mumbai: ScriptedServer) -> None:
     with Client(mumbai.endpoint) as bank:
         bank.balance("Mumbai/1")
-        mumbai.frames.clear()
         requests = [TransferRequest("Mumbai/1", "Mumbai/2", i + 1) for i in range(1000)]
         requests[7] = TransferRequest("Mumbai/1", "Mumbai/2", "nonsense")
         requests[9] = TransferRequest(legs=[("Mumbai/1", -1), ("Mumbai/2", 1)], id="k")
-        results = bank.transfer_many(requests)
+        io_waits, all_made = threading.Event(), threading.Event()
+
+        def hold(_: object) -> bool:
+            io_waits.set()
+            return all_made.wait(WAIT_S)
+
+        # Else the I/O thread would send the first while the others are still being made.
+        held = bank._ask("Mumbai", GetAccount("1"), AccountInfo, hold)
+        assert io_waits.wait(WAIT_S)
+        with ThreadPoolExecutor() as pool:
+            many = pool.submit(bank.transfer_many, requests)
+            wait_until(lambda: bank._io._thread.waiting() == 999, "all are made but the one that cannot be")
+            all_made.set()
+            results = many.result(WAIT_S)
+        assert held.result(WAIT_S)
         assert isinstance(results[7], InvalidAmount)
         amounts = [one.legs[1].amount_minor for one in results if isinstance(one, TransferResult)]
         assert amounts == [100 if i == 9 else 100 * (i + 1) for i in range(1000) if i != 7]
-        assert len(mumbai.frames) <= 200  # the I/O thread may send the first while the last are still being made
-        assert max(mumbai.frames) >= 100
+        assert max(mumbai.frames) >= 999
 
 
 def test_callbacks_submit_and_must_not_wait(mumbai: ScriptedServer) -> None:
@@ -202,12 +229,12 @@ def test_callbacks_submit_and_must_not_wait(mumbai: ScriptedServer) -> None:
             done.set()
 
         bank.submit_transfer("Mumbai/1", "Mumbai/2", 1).add_done_callback(again)
-        assert done.wait(10)
+        assert done.wait(WAIT_S)
         assert len(waits) == 1
         assert "callback" in str(waits[0])
         future = bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
         assert not future.cancel()
-        assert future.result(3).status == "committed"
+        assert future.result(WAIT_S).status == "committed"
 
 
 def test_many_threads_and_many_clients(main: ScriptedServer) -> None:
@@ -224,7 +251,7 @@ def test_many_threads_and_many_clients(main: ScriptedServer) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     for bank in banks:
         bank.close()
     assert results == ["committed"] * 480
@@ -249,11 +276,12 @@ def test_the_io_thread_serves_all_clients_and_ends_with_the_last(mumbai: Scripte
 
 def test_too_many_outstanding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_io, "MAX_OUTSTANDING", 1000)
-    with ScriptedServer() as server, Client(server.endpoint) as bank:
+    with ScriptedServer() as server, Client(server.endpoint, timeout_s=60) as bank:
         server.script = lambda server, n, message: [] if isinstance(message, Transfer) else None
         bank.balance("Mumbai/1")
         for _ in range(1000):
             bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
+        wait_until(lambda: bank.outstanding == 1000, "the I/O thread has taken them all: one in its hand is not counted")
         with pytest.raises(RemoteFault, match="wait") as caught:
             bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
         assert caught.value.remote_code == "busy"
@@ -318,11 +346,9 @@ def test_status_and_show_name_who_is_silent(
 
     main.script = mumbai.script = delhi.script = script
     with Client(main.endpoint, timeout_s=0.3) as bank:
-        found = bank.status()
-        assert found[:2] == [status, status]
+        found = sooner_or_later(bank.status, lambda found: found[:2] == [status, status])
         down = found[2]
         assert isinstance(down, ActorDown)
         assert (down.role, down.name, down.endpoint) == ("branch", "Delhi", delhi.endpoint)
-        view = bank.show("k1")
-        assert view.status == "committed"
+        view = sooner_or_later(lambda: bank.show("k1"), lambda view: view.status == "committed")
         assert "branch Delhi" in view.reason

@@ -9,12 +9,25 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.transport.scripted import ScriptedServer, account_info, committed, coordinator_of, wait_until
+from tests.acceptance.cluster import free_ports
+from tests.transport.scripted import WAIT_S, ScriptedServer, account_info, committed, coordinator_of, wait_until
 from zbank import Client
 from zbank.errors import ClientClosed, InvalidInput, NoAnswer, RemoteFault, Unreachable
 from zbank.protocol.messages import PROTOCOL_VERSION, AnyMessage, Beat, Fault, GetAccount, Hello, Transfer
+from zbank.transport.client_peer import BEAT_US
 
 Answers = list[tuple[int, AnyMessage]] | None
+PATIENCE_S = 60.0  #: of a client whose requests must not come to their end before the test does
+
+
+class Pace:
+    """Whether all went so fast that no client has sent anything again for want of an answer: then counts are exact."""
+
+    def __init__(self) -> None:
+        self._begun_s = time.monotonic()
+
+    def was_quick(self) -> bool:
+        return time.monotonic() - self._begun_s < BEAT_US / 1_000_000
 
 
 def silent_on(*kinds: type) -> Callable[[ScriptedServer, int, AnyMessage], Answers]:
@@ -42,8 +55,9 @@ def test_bad_endpoint(endpoint: str) -> None:
 
 
 def test_write_without_answer_is_unknown_and_was_resent_with_the_same_id() -> None:
-    with ScriptedServer(script=silent_on(Transfer)) as server, Client(server.endpoint, timeout_s=4) as bank:
-        result = bank.transfer("Mumbai/1", "Mumbai/2", "1.50", id="order 7")
+    with ScriptedServer(script=silent_on(Transfer)) as server, Client(server.endpoint) as bank:
+        assert bank.balance("Mumbai/1") == "100.00"  # the connection stands
+        result = bank.transfer("Mumbai/1", "Mumbai/2", "1.50", id="order 7", timeout_s=4)
         assert (result.status, result.refusal) == ("unknown", None)
         assert "branch Mumbai" in result.reason
         assert result.to_json()["amount"] == "1.50"
@@ -58,19 +72,29 @@ def test_read_without_answer() -> None:
     with (
         ScriptedServer(script=silent_on(GetAccount)) as server,
         Client(server.endpoint, timeout_s=0.3) as bank,
-        pytest.raises(NoAnswer, match="branch Mumbai"),
     ):
+        wait_until(lambda: said_of(bank).startswith("no answer from branch Mumbai"), "the question is sent, and not answered")
+
+
+def said_of(bank: Client) -> str:
+    """What is said of an account that nobody tells of. So soon the question may not even have left: that is Unreachable."""
+    try:
         bank.account("Mumbai/1")
+    except NoAnswer as error:
+        return error.detail
+    except Unreachable:
+        return ""
+    raise AssertionError("it was answered")
 
 
 def test_restart_with_requests_outstanding() -> None:
-    first = ScriptedServer(script=silent_on(Transfer, GetAccount))
-    with Client(first.endpoint) as bank:
+    first = ScriptedServer(script=silent_on(Transfer, GetAccount), port=free_ports(1))
+    with Client(first.endpoint, timeout_s=PATIENCE_S) as bank:
         transfers = [bank.submit_transfer("Mumbai/1", "Mumbai/2", 1) for _ in range(20)]
         first.wait_for(Transfer, 20)
         first.stop()
         with ScriptedServer(port=first.port) as second:
-            results = [future.result(8) for future in transfers]
+            results = [future.result(PATIENCE_S) for future in transfers]
             assert {result.status for result in results} == {"committed"}
             assert second.seen[0] == Hello(PROTOCOL_VERSION, "", "client", "")
             old = {message.id for message in first.seen if isinstance(message, Transfer)}
@@ -78,25 +102,36 @@ def test_restart_with_requests_outstanding() -> None:
 
 
 def test_server_forgets_the_session() -> None:
-    with ScriptedServer() as server, Client(server.endpoint) as bank:
+    with ScriptedServer() as server, Client(server.endpoint, timeout_s=PATIENCE_S) as bank:
         assert bank.balance("Mumbai/1") == "100.00"
+        hellos = server.count(Hello)
+        pace = Pace()
         server.sessions.clear()
         futures = [bank.submit_transfer("Mumbai/1", "Mumbai/2", 1) for _ in range(50)]
-        assert {future.result(3).status for future in futures} == {"committed"}
-        assert server.count(Hello) == 2
-        assert server.count(Transfer) == 50
+        assert {future.result(PATIENCE_S).status for future in futures} == {"committed"}
+        counts = server.count(Hello) - hellos, server.count(Transfer)
+        assert counts == (1, 50) or not pace.was_quick()
+        assert server.different(Transfer) == 50
 
 
 def test_session_lost_while_idle_is_found_by_the_ping() -> None:
     """A frame that went with the connection is asked for again as soon as the restarted server says hello_first."""
-    with ScriptedServer(script=silent_on(GetAccount)) as server, Client(server.endpoint) as bank:
-        waiting = threading.Thread(target=lambda: bank.balance("Mumbai/1"))
-        waiting.start()
-        server.wait_for(GetAccount)
+
+
+    def forgets(server: ScriptedServer, _n: int, message: AnyMessage) -> Answers:
+        if not isinstance(message, GetAccount):
+            return None
         server.script = None
         server.strangers.clear()
         server.sessions.clear()
-        waiting.join(5)
+        return []
+
+    with ScriptedServer() as server, Client(server.endpoint) as bank:
+        assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"  # the connection stands
+        server.script = forgets
+        waiting = threading.Thread(target=lambda: bank.balance("Mumbai/1"))
+        waiting.start()
+        waiting.join(WAIT_S)
         assert not waiting.is_alive()
         assert server.strangers[0] is Beat, "the ping finds it, not the resending"
 
@@ -110,20 +145,33 @@ def test_busy_is_retried_until_it_is_done() -> None:
         return None
 
     with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
+        pace = Pace()
         assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
         assert len({message.id for message in server.seen if isinstance(message, Transfer)}) == 1
-        assert server.count(Transfer) == 4
+        assert server.count(Transfer) == 4 or not pace.was_quick()
 
 
 def test_busy_to_the_end_is_a_fault_not_unknown() -> None:
     def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
         return [(n, Fault("busy", "too much to do", 50))] if isinstance(message, Transfer) else None
 
-    with ScriptedServer(script=script) as server, Client(server.endpoint, timeout_s=2) as bank:
-        with pytest.raises(RemoteFault, match="too much") as caught:
-            bank.transfer("Mumbai/1", "Mumbai/2", 1)
-        assert caught.value.remote_code == "busy"
-        assert 2 <= server.count(Transfer) <= 40
+    with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
+        assert bank.balance("Mumbai/1") == "100.00"  # the connection stands
+        faults: list[RemoteFault] = []
+
+        def is_busy_to_the_end() -> bool:
+            before = server.count(Transfer)
+            try:
+                bank.transfer("Mumbai/1", "Mumbai/2", 1, timeout_s=1)
+            except RemoteFault as error:
+                faults.append(error)
+            asked = server.count(Transfer) - before
+            assert asked <= 21, "after each fault it waits as long as that says"
+            return bool(faults) and asked >= 2
+
+        # The time may be over just when it was asked once more, and that is not answered yet: that ends as `unknown`.
+        wait_until(is_busy_to_the_end, "the last answer is a fault")
+        assert {(error.remote_code, "too much" in str(error)) for error in faults} == {("busy", True)}
 
 
 def test_wrong_cluster() -> None:
@@ -143,15 +191,17 @@ def test_wrong_cluster() -> None:
 
 
 def test_duplicate_wrong_and_unordered_answers() -> None:
-    held: list[tuple[int, AnyMessage]] = []
+    held: dict[int, AnyMessage] = {}
+    told: set[int] = set()
 
     def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
-        if not isinstance(message, Transfer):
+        if not isinstance(message, Transfer) or n in told:  # it came again, for its answer was late
             return None
-        held.append((n, committed(message.id)))
+        held[n] = committed(message.id)
         if len(held) < 10:
             return []
-        good = list(reversed(held))
+        good = list(reversed(held.items()))
+        told.update(held)
         held.clear()
         wrong = [(n, account_info("9")) for n, _ in good]
         other = [(n, committed(b"another id of 16"[:16])) for n, _ in good]
@@ -160,7 +210,7 @@ def test_duplicate_wrong_and_unordered_answers() -> None:
     with ScriptedServer(script=script) as server, Client(server.endpoint) as bank:
         for _ in range(3):
             futures = [bank.submit_transfer("Mumbai/1", "Mumbai/2", i + 1) for i in range(10)]
-            results = [future.result(3) for future in futures]
+            results = [future.result(WAIT_S) for future in futures]
             assert [result.legs[1].amount_minor for result in results] == [100 * (i + 1) for i in range(10)]
             assert {result.status for result in results} == {"committed"}
 
@@ -179,7 +229,7 @@ def test_garbage_from_the_server_costs_nothing_else(caplog: pytest.LogCaptureFix
 
 def test_close_ends_what_is_outstanding() -> None:
     with ScriptedServer(script=silent_on(Transfer, GetAccount)) as server:
-        bank = Client(server.endpoint)
+        bank = Client(server.endpoint, timeout_s=PATIENCE_S)
         write = bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
         reading: list[BaseException] = []
 
@@ -196,10 +246,10 @@ def test_close_ends_what_is_outstanding() -> None:
         begin = time.monotonic()
         bank.close()
         bank.close()
-        assert time.monotonic() - begin < 4, "it does not wait for the answers"
+        assert time.monotonic() - begin < PATIENCE_S / 2, "it does not wait for the answers"
         assert write.result(0).status == "unknown"
         assert "same id" in write.result(0).reason
-        thread.join(2)
+        thread.join(WAIT_S)
         assert len(reading) == 1
         with pytest.raises(ClientClosed):
             bank.submit_transfer("Mumbai/1", "Mumbai/2", 1)
@@ -215,11 +265,11 @@ def test_branch_moves_and_the_directory_tells() -> None:
             with ScriptedServer("Mumbai") as moved:
                 coordinator.directory = lambda: (moved.info(), delhi.info())
                 assert bank.transfer("Mumbai/1", "Mumbai/2", 1).status == "committed"
-                assert moved.count(Transfer) == 1
+                assert moved.different(Transfer) == 1
 
 
 def test_another_branch_took_the_port() -> None:
-    mumbai = ScriptedServer("Mumbai")
+    mumbai = ScriptedServer("Mumbai", port=free_ports(1))
     with coordinator_of(mumbai) as coordinator, Client(coordinator.endpoint) as bank:
         assert bank.balance("Mumbai/1") == "100.00"
         mumbai.stop()
@@ -247,6 +297,7 @@ def test_not_here_is_followed_and_given_up() -> None:
         coordinator_of(mumbai) as coordinator,
         Client(coordinator.endpoint) as bank,
     ):
+        pace = Pace()
         with pytest.raises(RemoteFault, match="not my account"):
             bank.transfer("Mumbai/1", "Mumbai/2", 1)
-        assert mumbai.count(Transfer) == 4
+        assert mumbai.count(Transfer) == 4 or not pace.was_quick()

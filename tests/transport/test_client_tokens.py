@@ -50,8 +50,9 @@ def test_it_speaks_for_others_over_one_connection() -> None:
             client.change_account("Mumbai/1", status="frozen")
         for kind in (Transfer, Cancel, OpenAccount, ChangeAccount):
             sent = [message for message in mumbai.seen if type(message) is kind]
-            assert [getattr(message, "caller", None) for message in sent] == ["asha", "bela", ""]
-        assert mumbai.count(Hello) == 1
+            assert list(dict.fromkeys(getattr(message, "caller", None) for message in sent)) == ["asha", "bela", ""]
+        assert len(mumbai.sessions) == 1
+        assert mumbai.different(Hello) == 1
         with pytest.raises(InvalidInput, match="at most 64"):
             bank.on_behalf_of("x" * 65)
 
@@ -139,10 +140,16 @@ def test_tokens_that_change_while_they_are_read_are_read_again() -> None:
         TokensPage(6, (token(4),), 0),
     ]
 
+    told: dict[int, TokensPage] = {}  #: by the request's number: it may come again when its answer is late
+    asked: dict[int, GetTokens] = {}
+
     def script(_server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
-        return [(n, pages.pop(0))] if isinstance(message, GetTokens) else None
+        if not isinstance(message, GetTokens):
+            return None
+        asked[n] = message
+        told[n] = told.get(n) or pages.pop(0)
+        return [(n, told[n])]
 
     with ScriptedServer("main", role=COORDINATOR, script=script) as main, Client(main.endpoint) as bank:
         assert bank.tokens(4) == (6, [token(3), token(4)])
-        asked = [message for message in main.seen if isinstance(message, GetTokens)]
-        assert asked == [GetTokens(4, 0), GetTokens(-1, 3), GetTokens(4, 0), GetTokens(-1, 4)]
+        assert list(asked.values()) == [GetTokens(4, 0), GetTokens(-1, 3), GetTokens(4, 0), GetTokens(-1, 4)]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.transport.actors import Desk, pay
 from tests.transport.doors import Answers, answering, silent
-from tests.transport.scripted import ScriptedServer, account_info, committed, coordinator_of
+from tests.transport.scripted import ScriptedServer, account_info, committed, coordinator_of, sooner_or_later
 from tests.unit.protocol_support import id_of
 from zbank import Client
 from zbank.errors import InvalidInput, ZbankError
@@ -26,10 +26,17 @@ from zbank.protocol.messages import (
     Transfer,
     TransfersPage,
 )
+from zbank.transport import client_watch
 from zbank.transport.client_watch import COORDINATOR_KEY
 from zbank.transport.views import ActorDown, TransferView
 
-SOON_S = 0.3  #: for tests in which somebody does not answer
+SOON_S = 0.3  #: for questions to which somebody does not answer
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is there is waited for, however busy the machine is."""
+    monkeypatch.setattr(client_watch, "EVENTS_S", 20.0)
 
 
 # --- events and figures ------------------------------------------------------------------------------------------------
@@ -89,13 +96,14 @@ def test_a_branch_that_is_new_is_followed_from_its_first_row(
 def test_who_is_away_keeps_its_place(desks: dict[str, Desk], servers: dict[str, ScriptedServer]) -> None:
     """Its position stands; and who was away when the positions were asked for is not told from its first row."""
     delhi = servers["Delhi"]
-    with Client(servers["main"].endpoint, timeout_s=SOON_S) as bank:
+    main = servers["main"].endpoint
+    with Client(main) as bank, Client(main, timeout_s=SOON_S) as hasty:
         known = bank.events().positions
         delhi.script = silent
-        away = bank.events(known)
-        assert (away.missing, away.positions) == (["Delhi"], known)
-        begun = bank.events()
-        assert (begun.missing, begun.positions) == (["Delhi"], known | {"Delhi": -1})
+        away = sooner_or_later(lambda: hasty.events(known), lambda batch: batch.missing == ["Delhi"])
+        assert away.positions == known
+        begun = sooner_or_later(hasty.events, lambda batch: batch.missing == ["Delhi"])
+        assert begun.positions == known | {"Delhi": -1}
         delhi.script = answering(desks["Delhi"])
         back = bank.events(begun.positions)
         assert (back.events, back.missing, back.positions) == ([], [], known)
@@ -136,13 +144,12 @@ def test_figures_of_all_actors(servers: dict[str, ScriptedServer]) -> None:
     """Who does not answer stands there as down."""
     servers["Delhi"].script = silent
     with Client(servers["main"].endpoint, timeout_s=SOON_S) as bank:
-        main, delhi, mumbai = sorted(
-            bank.figures(), key=lambda one: ("main", "Delhi", "Mumbai").index(one.name or "Delhi")
-        )
-    assert isinstance(main, FiguresInfo)
-    assert isinstance(mumbai, FiguresInfo)
-    assert isinstance(delhi, ActorDown)
-    assert (main.role, mumbai.role) == ("coordinator", "branch")
+        found = sooner_or_later(bank.figures, lambda found: sum(isinstance(one, FiguresInfo) for one in found) == 2)
+    assert {(one.role, one.name) for one in found if isinstance(one, FiguresInfo)} == {
+        ("coordinator", "main"),
+        ("branch", "Mumbai"),
+    }
+    assert [(one.role, one.name) for one in found if isinstance(one, ActorDown)] == [("branch", "Delhi")]
 
 
 # --- lists of transfers ------------------------------------------------------------------------------------------------
@@ -212,11 +219,15 @@ def test_a_branch_that_is_away_for_a_while(desks: dict[str, Desk], servers: dict
         for name in ("Delhi", "Mumbai"):
             desks[name].clock.advance(1_000)
             desks[name].ask(pay(10 * n + (name == "Delhi"), f"{name}/1", f"{name}/2", 1))
-    with Client(servers["main"].endpoint, timeout_s=SOON_S) as bank:
+    main = servers["main"].endpoint
+    with Client(main) as bank, Client(main, timeout_s=SOON_S) as hasty:
         first = bank.transfers(limit=3)
+        assert first.missing == []
         servers["Delhi"].script = silent
-        second = bank.transfers(limit=3, cursor=first.cursor)
-        assert [down.name for down in second.missing] == ["Delhi"]
+        second = sooner_or_later(
+            lambda: hasty.transfers(limit=3, cursor=first.cursor),
+            lambda page: [down.name for down in page.missing] == ["Delhi"],
+        )
         servers["Delhi"].script = answering(desks["Delhi"])
         rest = walk(lambda cursor: _plain(bank, limit=3, cursor=cursor or second.cursor))
     found = [(one.id, one.legs[0].branch) for one in (*first.transfers, *second.transfers, *rest)]
@@ -226,12 +237,15 @@ def test_a_branch_that_is_away_for_a_while(desks: dict[str, Desk], servers: dict
 def test_pages_that_are_empty_and_not_the_last_are_gone_past() -> None:
     """A few rounds at once; after them the cursor goes on."""
     left = {"Delhi": 7, "Mumbai": 2}
+    told: dict[int, TransfersPage] = {}  #: by the request's number: it may come again when its answer is late
 
     def script(server: ScriptedServer, n: int, message: AnyMessage) -> Answers:
         if not isinstance(message, ListTransfers):
             return None
-        left[server.name] -= 1
-        return [(n, TransfersPage((), str(left[server.name]) if left[server.name] else ""))]
+        if n not in told:
+            left[server.name] -= 1
+            told[n] = TransfersPage((), str(left[server.name]) if left[server.name] else "")
+        return [(n, told[n])]
 
     with (
         ScriptedServer("Delhi", script=script) as delhi,
@@ -244,7 +258,7 @@ def test_pages_that_are_empty_and_not_the_last_are_gone_past() -> None:
         assert bank.transfers(cursor=first.cursor).cursor == ""
         assert left == {"Delhi": 0, "Mumbai": 0}
         asked = [message.cursor for message in delhi.seen if isinstance(message, ListTransfers)]
-        assert asked == ["", "6", "5", "4", "3", "2", "1"]
+        assert list(dict.fromkeys(asked)) == ["", "6", "5", "4", "3", "2", "1"]
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from tests.acceptance.cluster import wait_until
-from tests.transport.middle import CHAIN, Middle, keys_in, row
+from tests.transport.middle import CHAIN, LIMIT_MS, Middle, keys_in, row
 from zbank.apps import keymaking
 from zbank.apps.chaos.ports import free_ports
+from zbank.clock import Clock, Now
 from zbank.protocol.codec import MAX_FRAME_BYTES, encode_batch
 from zbank.protocol.messages import MAX_ROW_BYTES, MAX_ROWS, Feed, Rows
 from zbank.transport import feed as feed_module
-from zbank.transport.feed import DRAIN_FRAMES, GATHER_MS, Subscriber, topic_of
+from zbank.transport.feed import DRAIN_FRAMES, Subscriber, topic_of
 from zbank.transport.sockets import MAX_FEED_BYTES
 
 
@@ -116,7 +116,7 @@ def test_a_big_force_goes_out_in_pieces_that_join(plain: Middle, sizes: list[int
         return body
 
     monkeypatch.setattr(feed_module, "encode_batch", encoded)
-    heard = plain.published(lambda: plain.publisher.publish(rows, CHAIN))
+    heard = plain.published(lambda: plain.publisher.publish(rows, CHAIN), rows[-1].seq)
     assert max(bodies) < MAX_FEED_BYTES < MAX_FRAME_BYTES
     assert [info for message in heard for info in message.rows] == [
         type(heard[0].rows[0])(one.epoch, one.at_us, one.kind, one.id, one.body) for one in rows
@@ -130,31 +130,51 @@ def test_a_big_force_goes_out_in_pieces_that_join(plain: Middle, sizes: list[int
         chain = rows[after - 1_001].chain
 
 
-def test_what_is_forced_in_one_moment_goes_out_together(plain: Middle) -> None:
+@pytest.fixture
+def one_moment(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """For a moment that does not end before all is published, however slow that is."""
+
+    @contextmanager
+    def moment() -> Iterator[None]:
+        with monkeypatch.context() as longer:
+            longer.setattr(feed_module, "GATHER_MS", LIMIT_MS)
+            yield
+
+    return moment
+
+
+def test_what_is_forced_in_one_moment_goes_out_together(
+    plain: Middle, one_moment: Callable[[], AbstractContextManager[None]]
+) -> None:
     """A frame costs the branch as much as a hundred rows."""
     plain.learn()
 
     def publish() -> None:
         plain.publisher.publish([row(1)], CHAIN)  # nothing was sent for a while: this one goes at once
-        for n in range(2, 6):
-            plain.publisher.publish([row(n)], row(n - 1).chain)
-        assert 0 < plain.publisher.flush() <= GATHER_MS
+        with one_moment():
+            for n in range(2, 6):
+                plain.publisher.publish([row(n)], row(n - 1).chain)
+            assert 0 < plain.publisher.flush() <= LIMIT_MS
 
-    heard = plain.published(publish)
+    heard = plain.published(publish, 5)
     assert [(one.after, len(one.rows), one.seq) for one in heard] == [(0, 1, 1), (1, 4, 5)]
 
 
-def test_rows_that_do_not_follow_each_other_do_not_go_out_together(plain: Middle) -> None:
+def test_rows_that_do_not_follow_each_other_do_not_go_out_together(
+    plain: Middle, one_moment: Callable[[], AbstractContextManager[None]]
+) -> None:
     """Between them nobody followed, and nothing was published."""
     plain.learn()
 
     def publish() -> None:
-        for n in (1, 2, 3, 8, 9):
-            plain.publisher.publish([row(n)], row(n - 1).chain)
+        plain.publisher.publish([row(1)], CHAIN)
+        with one_moment():
+            for n in (2, 3, 8, 9):
+                plain.publisher.publish([row(n)], row(n - 1).chain)
 
-    heard = plain.published(publish)
+    heard = plain.published(publish, 9)
     assert [(one.after, len(one.rows)) for one in heard] == [(0, 1), (1, 2), (7, 2)]
-    assert [one.chain for one in heard] == [row(0).chain, row(1).chain, row(7).chain]
+    assert [one.chain for one in heard] == [CHAIN, row(1).chain, row(7).chain]
 
 
 def test_who_does_not_follow_the_branch_hears_nothing_of_it(plain: Middle) -> None:
@@ -212,13 +232,28 @@ def test_a_message_of_many_parts_is_not_taken_in(plain: Middle) -> None:
     before = plain.subscriber.socket
     plain.publisher._socket.send_multipart([topic_of("Mumbai"), *[b"x"] * 10_000])
     assert before is not None
-    assert before.poll(2_000)
+    assert before.poll(LIMIT_MS)
     assert plain.subscriber.receive() == []
     assert plain.subscriber.socket is not before, "it has begun anew without the rest"
     assert plain.passes()
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------------
+
+
+class TwoDaysAhead(Clock):
+    """By it keys are over that were to be good for a day yet."""
+
+    def now(self) -> Now:
+        real = super().now()
+        return real._replace(wall_us=real.wall_us + 2 * 24 * 3600 * 1_000_000)
+
+
+def two_days_pass(middle: Middle) -> None:
+    """For all who look whether a key is good."""
+    for keys in (middle.keys, middle.publisher._dialer.keys, middle.subscriber._dialer.keys):
+        assert keys is not None
+        keys._clock = TwoDaysAhead()
 
 
 def begun(middle: Middle) -> Thread:
@@ -262,12 +297,14 @@ def test_a_key_that_comes_to_its_end_by_itself_is_out(locked_feed: Middle) -> No
     assert locked_feed.folder is not None
     assert locked_feed.keys is not None
     locked_feed.learn()
-    keymaking.rotate(locked_feed.folder, "Delhi", timedelta(seconds=2))
+    keymaking.rotate(locked_feed.folder, "Delhi", timedelta(days=1))
     locked_feed.keys.refresh()
     locked_feed.feed.renew(locked_feed.keys)
     assert locked_feed.passes()
     before = begun(locked_feed)
-    wait_until(lambda: len(locked_feed.keys.noted()) == 6, what="the old key's end")  # type: ignore[union-attr]
+    assert len(locked_feed.keys.noted()) == 7
+    two_days_pass(locked_feed)
+    assert len(locked_feed.keys.noted()) == 6
     locked_feed.feed.renew(locked_feed.keys)
     assert not before.is_alive(), "it begins anew"
     assert locked_feed.passes()
@@ -279,11 +316,11 @@ def test_a_key_is_rotated(locked_feed: Middle, name: str) -> None:
     assert locked_feed.keys is not None
     locked_feed.learn()
     assert locked_feed.passes()
-    keymaking.rotate(locked_feed.folder, name, timedelta(seconds=2))
+    keymaking.rotate(locked_feed.folder, name, timedelta(days=1))
     locked_feed.keys.refresh()
     locked_feed.feed.renew(locked_feed.keys)
     assert locked_feed.passes()
-    time.sleep(2.5)
+    two_days_pass(locked_feed)
     locked_feed.feed.renew(locked_feed.keys)
     assert locked_feed.passes(), "also when the old one is over"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.acceptance.cluster import free_ports
 from tests.transport.actors import Desk, branch, pay
 from tests.transport.scripted import bound_again
 from tests.unit.protocol_support import id_of, register
@@ -44,8 +45,9 @@ from zbank.transport.loop import ActorLoop
 from zbank.transport.peers import SILENT_AFTER_US, Peers
 from zbank.transport.sockets import make_router
 
+LIMIT_MS = 20_000  #: for what must come
 ANY_PORT = "tcp://127.0.0.1:*"
-MOST_TURNS = 300
+MOST_TURNS = 1_000
 Envelope = tuple[int, AnyMessage]
 
 
@@ -108,11 +110,11 @@ class Caller:
         self.socket.send(encode_batch(list(enumerate(messages, 1))))
 
     def receive(self) -> list[Envelope]:
-        """The next frame; the loop is turned until it comes."""
+        """The next frame; the loop is turned until it comes. For the actor no time passes by that."""
         for _ in range(MOST_TURNS):
             if self.socket.poll(5):
                 return decode_batch(self.socket.recv())
-            self.served.turn()
+            self.served.turn(advance_us=0)
         pytest.fail("no answer came")
 
     def ask(self, *messages: AnyMessage) -> list[AnyMessage]:
@@ -130,8 +132,8 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def mumbai(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Served]:
-    """A branch with accounts 1 and 2."""
-    served = Served(branch(tmp_path, "1", "2"), context, make_router(context, ANY_PORT))
+    """A branch with accounts 1 and 2, at a port that nobody else is given after it."""
+    served = Served(branch(tmp_path, "1", "2"), context, make_router(context, f"tcp://127.0.0.1:{free_ports(1)}"))
     yield served
     served.close()
 
@@ -213,7 +215,7 @@ def test_what_is_not_for_a_client_to_say_is_refused(mumbai: Served) -> None:
 def test_a_caller_that_left_before_its_answer_costs_nobody_else_anything(mumbai: Served) -> None:
     stays, leaves = mumbai.call(), mumbai.call()
     leaves.send(pay(1, "Mumbai/1", "Mumbai/2", 1))
-    assert mumbai.router.poll(2_000)
+    assert mumbai.router.poll(LIMIT_MS)
     leaves.socket.close()
     assert [type(message) for message in stays.ask(GetStatus())] == [StatusInfo]
     (again,) = stays.ask(pay(1, "Mumbai/1", "Mumbai/2", 1))
@@ -226,10 +228,12 @@ def test_a_server_restarted_on_its_port_knows_the_id_and_asks_for_a_new_hello(
 ) -> None:
     caller = mumbai.call()
     (first,) = caller.ask(pay(1, "Mumbai/1", "Mumbai/2", 1))
+    connects = caller.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
     mumbai.router.close(linger=0)
     later = Served(mumbai.desk.restarted(), context, bound_again(context, mumbai.endpoint))
     try:
         caller.served = later
+        assert connects.poll(LIMIT_MS), "else what is sent may go with the old connection"
         assert [code(message) for message in caller.ask(GetStatus())] == ["hello_first"]
         hello = Hello(PROTOCOL_VERSION, "demo", CLIENT, "")
         _, again = caller.ask(hello, pay(1, "Mumbai/1", "Mumbai/2", 1))
@@ -237,6 +241,8 @@ def test_a_server_restarted_on_its_port_knows_the_id_and_asks_for_a_new_hello(
         assert isinstance(first, Outcome)
         assert (again.at_us, again.replayed) == (first.at_us, True)
     finally:
+        caller.socket.disable_monitor()
+        connects.close(linger=0)
         later.close()
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60
 
 FLOODED_ROUTER = """
-import socket, time, zmq
+import sys, time, zmq
 from zbank.transport.sockets import SERVER_IN_FRAMES, make_router
 context = zmq.Context()
 router = make_router(context, "tcp://127.0.0.1:*")
@@ -44,7 +44,9 @@ count = 0
 while router.poll(2_000):
     router.recv_multipart()
     count += 1
-assert count >= 5 * SERVER_IN_FRAMES, count  # of the most that a busy machine may not have got through
+context.destroy(linger=0)
+if count < 5 * SERVER_IN_FRAMES:
+    sys.exit(f"NOT FULL: {count} frames")
 """
 
 STALLED_DEALER = """
@@ -65,23 +67,29 @@ for stall_s in (2.5, 4):
         router.close(linger=0)
     time.sleep(stall_s)
     count = 0
-    while dealer.poll(2_000):
+    while count < 3 * HIGH_WATER_FRAMES and dealer.poll(2_000 if router.closed else 20_000):
         dealer.recv()
         count += 1
     assert router.closed or count == 3 * HIGH_WATER_FRAMES, count
     dealer.close()
+context.destroy(linger=0)
 """
+TRIES = 5  #: a machine that is busy with something else may not have filled the queues in time
+
 
 @pytest.mark.parametrize("script", [FLOODED_ROUTER, STALLED_DEALER], ids=["flooded router", "stalled dealer"])
 def test_full_queues_do_not_end_the_process(script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", script + "\ncontext.destroy(linger=0)\n"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    for _ in range(TRIES):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        if not done.stderr.startswith("NOT FULL"):
+            break
     assert done.returncode == 0, done.stderr
 
 
@@ -102,12 +110,16 @@ def test_no_peer_of_ours_pings() -> None:
         with connection:
             connection.sendall(GREETING + bytes([4, len(READY)]) + READY)
             dealer.send(b"after the handshake")
+            connection.settimeout(LIMIT_S)
             heard = b""
+            while b"after the handshake" not in heard:
+                block = connection.recv(4096)
+                assert block, heard
+                heard += block
             end_s = time.monotonic() + LONGER_THAN_A_PING_S
             while (left_s := end_s - time.monotonic()) > 0:
                 connection.settimeout(left_s)
                 with suppress(TimeoutError):
                     heard += connection.recv(4096)
-            assert b"after the handshake" in heard
             assert b"\x04PING" not in heard
     context.destroy(linger=0)

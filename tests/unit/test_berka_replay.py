@@ -139,9 +139,14 @@ def test_a_fault_that_no_repeat_can_mend_is_told() -> None:
 
 
 def test_a_bank_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_module, "STALL_LIMIT_S", 0.05)
+    monkeypatch.setattr(replay_module, "PROGRESS_EVERY_S", 0.01)
+
+    def on_progress(report: Replayed) -> None:
+        if report.retries:  # it has heard something: from here on it may lose its patience
+            monkeypatch.setattr(replay_module, "STALL_LIMIT_S", 0.05)
+
     with MoodyBank(1, ["pending"]) as bank, pytest.raises(ReplayStalled, match=r"0 movements .*asked too early"):
-        replay(bank, make_chains(2, 2), in_flight=2)
+        replay(bank, make_chains(2, 2), in_flight=2, on_progress=on_progress)
 
 
 def test_two_phase_commits_are_counted_and_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import random
 import threading
@@ -14,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from zbank import Client, TransferResult
+from zbank.apps.cli import bench_load
 from zbank.apps.cli.bench import choose_branches
 from zbank.apps.cli.bench_books import check_books
 from zbank.apps.cli.bench_load import Record, make_routes, percentile, run_load
@@ -28,32 +30,42 @@ def committed(request_id: bytes) -> TransferResult:
 
 
 class AnsweringClient:
-    """Commits everything from a thread of its own, as a real client's I/O thread does; notes the most in flight."""
+    """Commits everything from a thread of its own, as a real client's I/O thread does, once so many requests are there; notes
+    the most in flight."""
 
-    def __init__(self, faults: int = 0) -> None:
+    def __init__(self, faults: int = 0, begins_with: int = 1) -> None:
         self.open: queue.SimpleQueue[tuple[Future[TransferResult], bytes] | None] = queue.SimpleQueue()
         self.faults = faults
         self.sent = 0
         self.answered = 0
         self.most = 0
         self.ids: set[bytes] = set()
+        self.counting = threading.Lock()
+        self.begins = threading.Event()  #: to answer
+        self.begins_with = begins_with
 
     def submit_transfer(self, source: str, destination: str, amount: Any, *, id: bytes) -> Future[TransferResult]:
-        self.sent += 1
-        self.most = max(self.most, self.sent - self.answered)
         future: Future[TransferResult] = Future()
-        self.open.put((future, id))
+        with self.counting:
+            self.sent += 1
+            self.most = max(self.most, self.sent - self.answered)
+            self.open.put((future, id))
+            if self.sent >= self.begins_with:
+                self.begins.set()
         return future
 
     def transfer_many(self, requests: list[Any]) -> list[TransferResult | ZbankError]:
-        self.sent += len(requests)
-        self.ids |= {request.id for request in requests}
+        with self.counting:
+            self.sent += len(requests)
+            self.ids |= {request.id for request in requests}
         return [committed(request.id) for request in requests]
 
     def answer(self) -> None:
+        self.begins.wait(LIMIT_S)
         while (item := self.open.get()) is not None:
             future, request_id = item
-            self.answered += 1
+            with self.counting:
+                self.answered += 1
             if self.faults:
                 self.faults -= 1
                 future.set_exception(RemoteFault("busy", "later"))
@@ -63,8 +75,8 @@ class AnsweringClient:
 
 
 @contextmanager
-def answering(faults: int = 0) -> Iterator[AnsweringClient]:
-    client = AnsweringClient(faults)
+def answering(faults: int = 0, begins_with: int = 1) -> Iterator[AnsweringClient]:
+    client = AnsweringClient(faults, begins_with)
     thread = threading.Thread(target=client.answer)
     thread.start()
     try:
@@ -75,10 +87,14 @@ def answering(faults: int = 0) -> Iterator[AnsweringClient]:
 
 
 ROUTES = [("A/1", "A/2"), ("A/2", "A/1")]
+LIMIT_S = 20.0  #: for what must come
 
 
-def test_it_keeps_in_flight_and_notes_every_request() -> None:
-    with answering() as client:
+def test_it_keeps_in_flight_and_notes_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on with each look at it, so that as many fit into the time however slow the machine is."""
+    looks = itertools.count()
+    monkeypatch.setattr(bench_load, "perf_counter", lambda: next(looks) * 0.0002)
+    with answering(begins_with=8) as client:
         [record] = run_load([cast("Client", client)], ROUTES, in_flight=8, seconds=1.0, batch=0, timeout_s=1)
         assert 1 < client.most <= 8
         assert record.outcomes == Counter(committed=client.sent)

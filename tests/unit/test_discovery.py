@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -183,14 +184,14 @@ class Network:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     """Nothing listens at the usual place of this machine."""
     net = Network()
     monkeypatch.setattr(multicast, "look", net.look)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(finding, "HERE", free.getsockname())
-    return net
+    with socket.socket() as held:  # bound and not listening: nobody else takes the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(finding, "HERE", held.getsockname())
+        yield net
 
 
 @pytest.fixture

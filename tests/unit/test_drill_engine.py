@@ -13,6 +13,7 @@ import pytest
 from tests.transport import actors
 from tests.transport.actors import Desk, branch, pay
 from tests.unit.protocol_support import BOSS, CUSTOMER, SECOND_US, id_of, prepare, txn_of
+from zbank.apps.drills import conductor as conductor_module
 from zbank.apps.drills.conductor import Conductor
 from zbank.apps.drills.control import Arm, Cut, Die, DrillFault, Freeze, Parcel, Release, Thaw, socket_path
 from zbank.apps.drills.engine import DrillEngine
@@ -35,8 +36,9 @@ def mumbai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def conductor(mumbai: Desk, tmp_path: Path) -> Iterator[Conductor]:
+def conductor(mumbai: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conductor]:
     """A conductor that Mumbai has met, with the gates of the first id armed."""
+    monkeypatch.setattr(conductor_module, "PRESENT_LIMIT_S", 20.0)  # who starts in another thread may be slow
     with Conductor(tmp_path) as listening:
         listening.greet_with(Arm(ID.hex(), hold=True))
         step(mumbai, listening)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.cluster import wait_until
 from zbank import Client
+from zbank.apps.api import tokens as tokens_module
 from zbank.apps.api.access import Principal
 from zbank.apps.api.tokens import TokenList, TokensUnknown
 from zbank.errors import Unreachable
@@ -18,7 +19,7 @@ from zbank.ids import new_secret
 from zbank.protocol.messages import TokenInfo
 from zbank.transport.client_tokens import secret_digest
 
-LIMIT_S = 10
+LIMIT_S = 20
 
 
 class Bank:
@@ -52,7 +53,8 @@ def bank() -> Bank:
 
 
 @pytest.fixture
-def tokens(bank: Bank) -> Iterator[TokenList]:
+def tokens(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenList]:
+    monkeypatch.setattr(tokens_module, "WAIT_S", LIMIT_S)
     listed = TokenList(cast("Client", bank), is_open_allowed=False)
     assert listed.refresh()
     yield listed

@@ -1,7 +1,7 @@
 """The load generator: keeps a number of requests in flight on each client and notes what becomes of every one.
 
 It shares the machine with the bank it measures, so it is light: no thread per request (an answer's callback sends the
-next request), no lock, and flat arrays in place of objects.
+next request), a lock for the notes alone, and flat arrays in place of objects.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def run_load(
 
 
 class _Worker:
-    """One client with its slots. All callbacks run in the client's one I/O thread, so nothing here needs a lock."""
+    """One client with its slots. Callbacks run in the client's I/O thread, but for one whose answer is there before it is set:
+    that runs in the thread that has sent, as the first requests of all and those after a fault do."""
 
     def __init__(self, client: Client, routes: Sequence[Route], in_flight: int, window: Window, n: int) -> None:
         self.send = client.submit_transfer
@@ -123,6 +124,7 @@ class _Worker:
         self.order = itertools.cycle(random.Random(n).sample(range(len(routes)), len(routes)))
         self.window = window
         self.record = Record()
+        self._noting = threading.Lock()
         self.finished = threading.Event()
         self._slots = [_Slot(self) for _ in range(in_flight)]
         self._ended: list[None] = []  # appending is atomic: the first requests are sent by another thread
@@ -131,6 +133,11 @@ class _Worker:
         """Send the first requests."""
         for slot in self._slots:
             slot.submit()
+
+    def note(self, route: int, request_id: bytes, result: TransferResult | ZbankError) -> None:
+        """Count one answer, in whichever thread."""
+        with self._noting:
+            self.record.note(route, request_id, result)
 
     def end_slot(self) -> None:
         """A slot sends no more."""
@@ -173,7 +180,7 @@ class _Slot:
                 raise error
             self._failed(error)
             return
-        worker.record.note(self._route, self._id, future.result())
+        worker.note(self._route, self._id, future.result())
         window = worker.window
         if ended >= window.ends:
             worker.end_slot()
@@ -184,7 +191,7 @@ class _Slot:
 
     def _failed(self, error: ZbankError) -> None:
         worker = self._worker
-        worker.record.note(self._route, self._id, error)
+        worker.note(self._route, self._id, error)
         if perf_counter() >= worker.window.ends or isinstance(error, ClientClosed):
             worker.end_slot()
         else:
