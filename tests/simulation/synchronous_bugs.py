@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -142,12 +142,10 @@ def _acks_after_lead(stack: ExitStack) -> None:
 def at_once(stack: ExitStack, *kinds: type[AnyMessage]) -> None:
     """Messages of these kinds wait for no replica."""
 
-    def let_out(
-        self: Followers, acks: AckedBy | None, effects: Collection[Effect], batch: Iterable[Incoming], now_us: int
-    ) -> list[Effect]:
+    def let_out(self: Followers, acks: AckedBy | None, effects: Collection[Effect], *about: Any) -> list[Effect]:
         leaving = [effect for effect in effects if isinstance(effect.message, kinds)]
         rest = [effect for effect in effects if not isinstance(effect.message, kinds)]
-        return leaving + list(old(self, acks, rest, batch, now_us))
+        return leaving + list(old(self, acks, rest, *about))
 
     old = replace(stack, Followers, "let_out", let_out)
 

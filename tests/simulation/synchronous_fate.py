@@ -174,7 +174,7 @@ class Fate(Town):
             if count % 20 == 5:
                 self.name_who_is_there()
             if count % 6 == 5:
-                if self.customers.are_content and count > 12 and self.is_level:
+                if self.customers.are_content and count > 12 and self.is_level and not self.boss.coordinator.state.open:
                     return
                 self.customers.ask_all()
 

@@ -227,7 +227,11 @@ class TestWithoutTheReplica:
 
     def test_an_operator_may_do_without_it_or_name_another(self, stopped: Office) -> None:
         """Branches come again and again, so it is known that no replica has taken this one's place."""
-        assert of_kind(Named, stopped.send(NameAcks(COORDINATOR_NAME, "", b""), ASHA))
+        left = stopped.send(NameAcks(COORDINATOR_NAME, "", b""), ASHA)
+        assert of_kind(Named, left)
+        for name in stopped.branches:  # it hears of that, and tells that it has
+            stopped.register(name)
+            stopped.register(name)
         (told,) = stopped.until_told(stopped.pay(1))
         assert isinstance(told.message, Outcome)
         second = Sender(b"second", REPLICA, SECOND.name)

@@ -21,7 +21,7 @@ from tests.unit.protocol_support import (
     yes,
 )
 from zbank.domain.legs import Leg
-from zbank.protocol import coordinator, forwarding
+from zbank.protocol import attempts, forwarding
 from zbank.protocol.codec import encode_frames
 from zbank.protocol.directory import MOMENT_US
 from zbank.protocol.machine import EPOCH_LEAP, Effect, Sender
@@ -138,7 +138,7 @@ def test_what_is_no_transfer_is_no_outcome(legs: tuple[Leg, ...], code: str) -> 
 
 def test_above_the_cap_new_transfers_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """P6: busy is no outcome and says when to come back; who asks for a running one joins it all the same."""
-    monkeypatch.setattr(coordinator, "MAX_IN_FLIGHT", 1)
+    monkeypatch.setattr(attempts, "MAX_IN_FLIGHT", 1)
     desk = coordinator_desk().joined()
     desk.send(PAYING)
     answer = desk.ask(transfer(3, PAYING.legs))

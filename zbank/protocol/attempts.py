@@ -6,14 +6,15 @@ from msgspec import Struct
 
 from zbank.domain.legs import branches_of, home_branch
 from zbank.domain.refusal import Refusal
-from zbank.protocol.machine import Address
-from zbank.protocol.messages import Prepare, Transfer, Txn
+from zbank.protocol.machine import BUSY_RETRY_MS, Address
+from zbank.protocol.messages import Fault, Prepare, Transfer, Txn
 from zbank.protocol.records import BranchVote, Content
 
 COLLECTING = "collecting"  # Prepares are out; nothing is decided
 WAITING = "waiting"  # this attempt is void; the next one starts at `next_us`
 ABORTING = "aborting"  # refused; the home branch is to force the id's tombstone before the client is told
 
+MAX_IN_FLIGHT = 20_000  #: transfers, decided ones among them
 VOTE_LIMIT_US = 4_000_000  #: from the request to the last vote
 RESEND_US = 500_000
 RETRY_US = 200_000  #: from a void attempt to the next
@@ -71,3 +72,11 @@ def new_attempt(transfer: Transfer, content: Content, txn: Txn, waiter: Waiter, 
         number=0,
         refusal=None,
     )
+
+
+def busy(count: int) -> Fault | None:
+    """Why no transfer can begin when so many are under way; None when one can."""
+    if count < MAX_IN_FLIGHT:
+        return None
+    detail = "the coordinator has its hands full: send the same id again in a moment"
+    return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)

@@ -20,7 +20,7 @@ from zbank.domain.legs import branches_of, check_date, check_legs, content_diges
 from zbank.domain.refusal import MAX_DETAIL_CHARS
 from zbank.errors import FenceLost, InvalidInput
 from zbank.protocol import tokens
-from zbank.protocol.attempts import Attempt
+from zbank.protocol.attempts import Attempt, busy
 from zbank.protocol.collecting import Collector
 from zbank.protocol.coordinator_state import CoordinatorState
 from zbank.protocol.coordinator_status import coordinator_status
@@ -81,7 +81,6 @@ from zbank.protocol.outcomes import replay
 from zbank.protocol.records import AcksNamed, BranchPromoted, Content, NotedKey, Record, Started
 
 MAX_WAITERS = 100  #: for one transfer
-MAX_IN_FLIGHT = 20_000
 NO_FEED = Feed()
 
 
@@ -105,7 +104,7 @@ class Coordinator(Machine):
         self.state = state
         self._wanted_acks = wanted_acks
         self.directory = Directory(state, configured, feed)
-        self._finisher = Finisher(self.time)
+        self._finisher = Finisher(self.time, self.directory.unaware)
         last_n = before._collector.last_n if before else 0
         self._collector: Collector = Collector(state, self._finisher, last_n)
         self._leaver: Leaver = Leaver(state, self.directory, self._in_use, self.label_us, before._leaver if before else None)
@@ -123,6 +122,14 @@ class Coordinator(Machine):
         """A coordinator that is behind serves nothing (P11)."""
         behind = self.directory.behind
         return Fault(code=OUT_OF_OFFICE, detail=behind) if behind else None
+
+    def withholds(self, id: bytes) -> bool:
+        """This commit may be told to nobody yet."""
+        return self._finisher.withholds(id)
+
+    def untold(self, message: AnyMessage) -> Fault | None:
+        """Why this question is not answered now; None when it is."""
+        return self.closed or self._finisher.untold(message)
 
     def want(self, message: AnyMessage, wanted: Wanted) -> None:
         """Add the ids that the message uses, or asks the decision of."""
@@ -181,7 +188,8 @@ class Coordinator(Machine):
         settled = self.state.settled.get(message.id)
         if settled is not None:
             return _told(sender, n, replay(settled, digest, sender.caller, is_ended=True))
-        fault = self.directory.unavailable(names, now) or self._leaver.refuse(names) or self._busy()
+        fault = self.directory.unavailable(names, now) or self._leaver.refuse(names)
+        fault = fault or busy(len(self._collector) + len(self._finisher))
         if fault is not None:
             return _told(sender, n, fault)
         content = Content(legs, message.currency, message.memo, message.effective_on, digest, sender.caller)
@@ -200,12 +208,6 @@ class Coordinator(Machine):
             return _told(sender, n, fault)
         running.waiters.append(waiter)
         return NOTHING
-
-    def _busy(self) -> Fault | None:
-        if len(self._collector) + len(self._finisher) < MAX_IN_FLIGHT:
-            return None
-        detail = "the coordinator has its hands full: send the same id again in a moment"
-        return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
 
     def _forwarded(self, sender: Sender, n: int, message: Outcome | Fault, now: Now) -> Step:
         return self._forwarder.answered(sender.caller, n, message)
@@ -247,7 +249,7 @@ class Coordinator(Machine):
         """A branch is in doubt. Commit from the record; abort only for what surely was never decided (P5, P11)."""
         txn, id = message.txn, message.id
         settled = self.state.settled.get(id)
-        if self.directory.behind:  # what it decided may be void: another one may have taken its place before that was known
+        if self.directory.behind or self.withholds(id):  # what it decided may be void: another may have its place
             return _told(sender, n, StillPending(txn, id))
         if settled is not None and settled.txn == txn:
             return _told(sender, n, Commit(txn, id, settled.number))
@@ -268,8 +270,7 @@ class Coordinator(Machine):
 
     def _register_replica(self, sender: Sender, n: int, message: RegisterReplica, now: Now) -> Step:
         if message.info.name != sender.caller:
-            detail = f"{sender.caller} cannot register as {message.info.name}"
-            return _told(sender, n, Fault(code="malformed", detail=detail))
+            return _told(sender, n, Fault(code="malformed", detail=f"{sender.caller} cannot register as {message.info.name}"))
         answer = Effect(sender.address, n, self.directory.replica(message, now))
         named = self.directory.wanted(message.info, self._wanted_acks)
         return Step(named, [answer, *(self._words(named) or self.directory.reminder(message.info))])
@@ -368,10 +369,9 @@ class Coordinator(Machine):
     def status(self, about: About, now: Now) -> StatusInfo:
         """How this coordinator does."""
         state = self.state
-        in_flight = len(self._collector) + len(self._finisher)
         behind = [self.directory.behind] if self.directory.behind else []
         alarms = (*behind, *self.alarms.values(), *alone(state.name, state.acks.get(state.name), self._wanted_acks))
-        return coordinator_status(state, about, COORDINATOR, state.name, alarms, in_flight)
+        return coordinator_status(state, about, COORDINATOR, state.name, alarms, len(self._collector) + len(self._finisher))
 
 
 def _told(sender: Sender, n: int, answer: AnyMessage) -> Step:

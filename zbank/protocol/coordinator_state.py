@@ -69,6 +69,7 @@ class CoordinatorMeta(Struct):
     retired: list[RetiredInfo] = field(default_factory=list)
     acks: dict[str, AckedBy] = field(default_factory=dict)
     took_over: TakenOver | None = None
+    replaced_seq: int = 0
 
 
 _encode_meta = msgpack.Encoder().encode
@@ -90,6 +91,7 @@ class CoordinatorState:
         self.retired: dict[str, RetiredInfo] = {}  #: branches that have left for good, the latest last
         self.acks: dict[str, AckedBy] = {}  #: by branch, or by its own name: the last word on its synchronous replica
         self.took_over: TakenOver | None = None  #: from the coordinator whose place it took last
+        self.replaced_seq = 0  #: the last word by which its synchronous replica is that no more; 0 = there was none
         self.tokens = TokenBook()
         self.acts = ActBook()
         self.open: dict[bytes, OpenDecision] = {}  #: by transfer id, oldest first
@@ -114,6 +116,7 @@ class CoordinatorState:
         self.promotions = kept.promotions
         self.acks = kept.acks
         self.took_over = kept.took_over
+        self.replaced_seq = kept.replaced_seq
         for row in open_rows:
             record = decode_record(row.body)
             if not isinstance(record, Decided):
@@ -199,6 +202,8 @@ class CoordinatorState:
         self.acts.keys_changed(record, self.seq, self.at_us)
 
     def _acks_named(self, record: AcksNamed) -> None:
+        if record.of == self.name and self.name in self.acks and self.acks[self.name].replica:
+            self.replaced_seq = self.seq
         self.acks[record.of] = AckedBy(record.replica, record.instance, self.seq)
         self.acts.acks_named(record, self.seq, self.at_us)
 
@@ -241,6 +246,7 @@ class CoordinatorState:
             list(self.retired.values()),
             self.acks,
             self.took_over,
+            self.replaced_seq,
         )
 
     def posted(self) -> None:

@@ -62,6 +62,7 @@ class Directory:
         self._promoted: dict[str, ReplicaInfo] = {}  #: by branch: what its last promoted one said of itself before
         self._epochs: dict[str, int] = {}
         self._wanted_acks: dict[str, str] = {}  #: by branch: the synchronous replica that its config wants
+        self._words: dict[str, int] = {}  #: by branch: the last word on this coordinator's own replica that its journal has
         self.begun_us = -1  #: this term of office, by the monotonic clock
         self.up: set[str] = set()
         self._gone_us: dict[str, int] = {}  #: by branch: when it was lost
@@ -76,6 +77,7 @@ class Directory:
         self.begun_us = before.begun_us
         self._promoted = before._promoted
         self._wanted_acks = before._wanted_acks
+        self._words = before._words
         self.up = before.up
         self._gone_us = before._gone_us
         self._turned_away = before._turned_away
@@ -157,6 +159,13 @@ class Directory:
         self.behind = self._why_behind(message) or self.behind
         self._epochs[info.name] = info.epoch
         self._wanted_acks[info.name] = message.acks
+        self._words[info.name] = message.coordinator_word
+
+    def unaware(self, names: Collection[str]) -> list[str]:
+        """Those of these branches that may not have heard that this coordinator's replica was replaced. A commit is told when
+        all have: that replica may lead by now, and abort; but it serves nobody once a branch has come that has heard of it."""
+        since = self._state.replaced_seq
+        return [name for name in names if self._words.get(name, 0) < since] if since else []
 
     def gone(self, name: str, now: Now) -> None:
         """A branch has left, or is silent."""
@@ -368,9 +377,7 @@ class Directory:
         infos = self._infos(listed, words)
         return Registered(state.name, state.epoch, infos, self._feed, 0 if own is None else own.generation)
 
-    def _infos(
-        self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS
-    ) -> tuple[BranchInfo, ...]:
+    def _infos(self, listed: dict[str, BranchJoined], words: Mapping[str, AckedBy | None] = NO_WORDS) -> tuple[BranchInfo, ...]:
         """`words`: what is about to be recorded."""
         acks = {**self._state.acks, **words}
         return tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 
 from msgspec import Struct
 
@@ -10,12 +10,13 @@ from zbank.clock import Now
 from zbank.domain.legs import branches_of
 from zbank.protocol.attempts import RESEND_US, Waiter
 from zbank.protocol.coordinator_state import OpenDecision
-from zbank.protocol.machine import NOTHING, Effect, Step, Timekeeper
-from zbank.protocol.messages import COMMITTED, Commit, Outcome, Place, Position
+from zbank.protocol.machine import BUSY_RETRY_MS, NOTHING, Effect, Step, Timekeeper
+from zbank.protocol.messages import COMMITTED, AnyMessage, Commit, Fault, GetTransfer, Outcome, Place, Position
 from zbank.protocol.records import BranchAck, Ended, Ending
 
 ACK_LIMIT_US = 1_000_000  #: how long "committed" waits for the acks (P10)
 MAX_ENDINGS = 1_000  #: in one Ended record
+REGISTER_AGAIN = Fault(code="hello_first", detail="register again: this coordinator has to know what you know")
 
 
 class Finishing(Struct):
@@ -34,8 +35,10 @@ class Finishing(Struct):
 class Finisher:
     """All decisions that are not ended. None of what it knows is durable: a restart sends them all again."""
 
-    def __init__(self, time: Timekeeper) -> None:
+    def __init__(self, time: Timekeeper, unaware: Callable[[Collection[str]], Collection[str]]) -> None:
+        """`unaware` gives those of some branches by whom a decision has to wait: `Directory.unaware`."""
         self._time = time
+        self._unaware = unaware
         self._open: dict[bytes, Finishing] = {}
         self._endings: list[Ending] = []
         self._unforced: list[Finishing] = []  #: begun in this turn
@@ -46,6 +49,18 @@ class Finisher:
     def get(self, id: bytes) -> Finishing | None:
         """The unfinished commit of a transfer."""
         return self._open.get(id)
+
+    def withholds(self, id: bytes) -> bool:
+        """This commit may be told to nobody yet."""
+        finishing = self._open.get(id)
+        return finishing is not None and bool(self._unaware(finishing.unacked))
+
+    def untold(self, message: AnyMessage) -> Fault | None:
+        """Why this question is not answered now; None when it is."""
+        if not isinstance(message, GetTransfer) or not self.withholds(message.id):
+            return None
+        detail = "decided before another word on the coordinator's replica, which a branch has to hear first: ask again"
+        return Fault(code="busy", detail=detail, retry_after_ms=BUSY_RETRY_MS)
 
     def count_of(self, branch: str) -> int:
         """How many commits this branch is not known to have applied."""
@@ -75,7 +90,7 @@ class Finisher:
         )
         self._open[decision.id] = finishing
         self._unforced.append(finishing)
-        return _commits(finishing, finishing.unacked)
+        return [] if self._unaware(unacked) else _commits(finishing, unacked)
 
     def acked(self, finishing: Finishing, branch: str, seq: int, position: Position | None, now: Now) -> Step:
         """A branch has applied it; the last ack tells the client."""
@@ -113,19 +128,27 @@ class Finisher:
 
     def for_branch(self, branch: str) -> list[Effect]:
         """Every decision that this branch has not acked."""
-        return [effect for finishing in self._open.values() for effect in _commits(finishing, {branch})]
+        told = [one for one in self._open.values() if branch in one.unacked and not self._unaware(one.unacked)]
+        return [effect for finishing in told for effect in _commits(finishing, {branch})]
 
     def due(self, up: set[str], now: Now) -> list[Effect]:
-        """What to send again, and whom to tell that acks are missing."""
+        """What to send again, and whom to tell that acks are missing. Who is unaware is to register again: it tells by that
+        what it knows."""
         effects: list[Effect] = []
+        unaware: dict[str, None] = {}
         for finishing in self._open.values():
-            if now.mono_us >= finishing.next_us:
+            is_due, is_late = now.mono_us >= finishing.next_us, finishing.waiters and now.mono_us >= finishing.tell_us
+            if not is_due and not is_late:
+                continue
+            waits_for = self._unaware(finishing.unacked)
+            if is_due:
                 finishing.next_us = now.mono_us + RESEND_US
-                effects += _commits(finishing, up)
-            if finishing.waiters and now.mono_us >= finishing.tell_us:
+                unaware |= dict.fromkeys(waits_for)
+                effects += [] if waits_for else _commits(finishing, up)
+            if is_late and not waits_for:
                 effects += self._tell(finishing, applied=False)
                 finishing.waiters = []
-        return effects
+        return [*effects, *(Effect(name, 0, REGISTER_AGAIN) for name in unaware if name in up)]
 
     def end(self) -> Ended | None:
         """One record for what ended since the last one. Losing it costs only a resend, so it waits for others."""

@@ -11,7 +11,7 @@ branch stops. It never goes on alone unless an operator says so.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from zbank.protocol.machine import BUSY_RETRY_MS, Effect
 from zbank.protocol.messages import AckedBy, Fault, ReplicaInfo
@@ -87,6 +87,10 @@ class Gate:
             self._waiting.append((seq, cost, effects))
             self._cost += cost
         return leaving
+
+    def sift(self, keep: Callable[[Collection[Effect]], Collection[Effect]]) -> None:
+        """Let only that wait which `keep` gives back."""
+        self._waiting = deque((seq, cost, keep(effects)) for seq, cost, effects in self._waiting)
 
     def _may_leave(self, acks: AckedBy | None, seq: int) -> bool:
         return acks is None or (acks.instance != b"" and seq <= self.acked_seq)

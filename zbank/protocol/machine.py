@@ -121,6 +121,14 @@ class Machine(ABC):
         """Why nothing may be told of what this actor keeps; None when it may."""
         return None
 
+    def untold(self, message: AnyMessage) -> Fault | None:
+        """Why this question is not answered from the store now; None when it is."""
+        return self.closed
+
+    def withholds(self, id: bytes) -> bool:
+        """What was decided of this transfer may be told to nobody yet, whatever it waits for."""
+        return False
+
     @property
     def acks(self) -> AckedBy | None:
         """Who must have on its disk what an effect stands on, before that leaves (PROTOCOL R3); None = nobody else."""

@@ -7,8 +7,8 @@ way already, and no more than MAX_IN_FLIGHT are. With more of them seen, nothing
 
 from __future__ import annotations
 
+from zbank.protocol.attempts import MAX_IN_FLIGHT
 from zbank.protocol.codec import decode_record
-from zbank.protocol.coordinator import MAX_IN_FLIGHT
 from zbank.protocol.fold import Row
 from zbank.protocol.messages import AnyMessage, GetDecisions, Look, Redeliver, Redelivering
 from zbank.protocol.records import Decided, Ended

@@ -236,7 +236,7 @@ class Engine:
 
     def _let_out(self, effects: Collection[Effect], batch: Sequence[Incoming], now: Now) -> list[Effect]:
         """What may leave; the rest waits for the synchronous replica."""
-        return self._followers.let_out(self.machine.acks, effects, batch, now.mono_us)
+        return self._followers.let_out(self.machine.acks, effects, batch, self.machine.withholds, now.mono_us)
 
     # --- parts of a turn -------------------------------------------------------------------------------------------
 
@@ -334,8 +334,8 @@ class Engine:
             return self.figures.info(self.machine.role, self._store.identity.name)
         if isinstance(message, GetEvents):
             return events_page(self._store, message)
-        if self.machine.closed is not None:
-            return self.machine.closed
+        if (untold := self.machine.untold(message)) is not None:
+            return untold
         self.post()
         if self.machine.fold.unposted:
             return NO_ROOM

@@ -6,7 +6,8 @@ Part of the engine's turn: the gate keeps what may not leave yet, and who waits 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 from zbank.protocol.codec import GENESIS
 from zbank.protocol.gate import Gate
@@ -17,10 +18,12 @@ from zbank.protocol.messages import (
     REPLICA,
     AckedBy,
     AnyMessage,
+    Commit,
     Fault,
     GetRows,
     Held,
     Inquiry,
+    Outcome,
     RegisterReplica,
 )
 from zbank.storage.rows import rows_page
@@ -44,6 +47,7 @@ class Followers:
         self._store = store
         self._gate = Gate(now_us)
         self.stopped = False  #: for want of the synchronous replica
+        self._acks: AckedBy | None = None  #: by whom what leaves was acknowledged last
         self._waiting: dict[Address, tuple[Sender, int, GetRows, int]] = {}  #: for rows: who, envelope, question, since when
 
     def see(self, machine: Machine, now_us: int) -> Fault | None:
@@ -109,11 +113,21 @@ class Followers:
         return row is not None and held.chain == row.chain
 
     def let_out(
-        self, acks: AckedBy | None, effects: Collection[Effect], batch: Iterable[tuple[Sender, int, AnyMessage]], now_us: int
+        self,
+        acks: AckedBy | None,
+        effects: Collection[Effect],
+        batch: Iterable[tuple[Sender, int, AnyMessage]],
+        withholds: Callable[[bytes], bool],
+        now_us: int,
     ) -> list[Effect]:
         """What may leave after the turn of a batch: of its effects, of those that wait, and rows for who waits for some. The
         synchronous replica itself is answered: it holds rows, not promises, and has to get in before all else can leave."""
         self._gate.heed(acks, now_us)
+        if acks != self._acks:  # there is another word, and what waits for the last replica may have to wait for more now
+            self._acks = acks
+            keep = partial(_without, withholds)
+            effects = keep(effects)
+            self._gate.sift(keep)
         its: list[Effect] = []
         cost = 0
         if acks is not None:
@@ -128,3 +142,9 @@ class Followers:
                 del self._waiting[address]
                 leaving.append(Effect(address, n, rows_page(self._store, message, up_to, now_us)))
         return leaving
+
+
+def _without(withholds: Callable[[bytes], bool], effects: Collection[Effect]) -> list[Effect]:
+    """Without what is said of commits that may be told to nobody yet."""
+    told = (Commit, Outcome)
+    return [effect for effect in effects if not (isinstance(effect.message, told) and withholds(effect.message.id))]
