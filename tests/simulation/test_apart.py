@@ -1,0 +1,42 @@
+"""Two coordinators lead, by an operator's mistake, and no transfer is done at one branch and void at another: many seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.apart import play
+from tests.simulation.apart_bugs import BUGS
+from tests.simulation.planted import Bug, is_found
+
+SEEDS = 100
+BUG_SEEDS = 300
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+SITUATIONS = (
+    "promoted when a decision was on the former's disk alone",
+    "goes on alone",
+    "it withholds a commit",
+    "told by one that went on alone",
+    "it serves nobody any more",
+    "its successor serves nobody any more",
+)
+
+
+def test_no_transfer_is_done_at_one_branch_alone_in_many_worlds() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        met += play(seed)
+    assert not [what for what in SITUATIONS if not met[what]]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found(bug: Bug) -> None:
+    assert is_found(bug, play, BUG_SEEDS), f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole"
+
+
+@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+def test_the_pages_say_how_many_there_are(page: str) -> None:
+    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8")
