@@ -6,6 +6,7 @@ from tests.simulation.failover_actor import BOSS, MUMBAI
 from tests.simulation.synchronous_judge import lossless
 from tests.simulation.synchronous_process import AFTER, BEFORE, Process
 from tests.simulation.synchronous_town import OFFICER, Town
+from zbank.protocol.branch_state import BranchState
 from zbank.protocol.messages import BRANCH, REPLICA, Promote, Promoting, ReplicaInfo
 from zbank.transport.engine import Incoming
 
@@ -174,7 +175,7 @@ class Fate(Town):
             if count % 20 == 5:
                 self.name_who_is_there()
             if count % 6 == 5:
-                if self.customers.are_content and count > 12 and self.is_level and not self.boss.coordinator.state.open:
+                if self.customers.are_content and count > 12 and self.is_level and not self.is_busy:
                     return
                 self.customers.ask_all()
 
@@ -192,6 +193,13 @@ class Fate(Town):
             live = [process.disk.instance for process in self.replicas(name)]
             if word is not None and word.replica and word.instance not in live:
                 self.give_word(name, self.random.choice([None, *self.replicas(name)]))
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is decided that not all have done, or a branch is in doubt."""
+        branches = [process.engine.machine.fold for process in self.sites.values() if process.role == BRANCH]
+        in_doubt = any(fold.prepared for fold in branches if isinstance(fold, BranchState))
+        return in_doubt or bool(self.boss.coordinator.state.open)
 
     @property
     def is_level(self) -> bool:
