@@ -175,3 +175,27 @@ def test_without_its_replica_it_stops_and_local_payments_go_on(office: Office) -
         assert client.balance("Mumbai/1001") == "9994.00"
         said = office.zbank("status")[1]
         assert "alarm" not in said
+
+
+def test_an_operator_lets_it_go_on_alone(office: Office) -> None:
+    """Its replica dies under payments. What it had decided by then is told once its branches have heard of the word."""
+    with office.client(timeout_s=1.0) as client:
+        office.send_signal(STANDBY_NAME, signal.SIGSTOP)
+        ids = [f"while it dies {n}" for n in range(20)]
+        asked = [client.submit_transfer("Mumbai/1001", "Delhi/1001", "1", id=id) for id in ids]
+        office.kill(STANDBY_NAME)
+        wait_until(lambda: own_status(office, "coordinator").stopped, what="it has stopped")
+        told = [one.result() for one in asked if one.done() and one.exception() is None]
+        assert "committed" not in {result.status for result in told}
+
+    def goes_on() -> bool:
+        code, _, complaint = office.zbank("acks", "coordinator", "none")
+        assert code == 0 or "branches_away" in complaint, complaint
+        return code == 0
+
+    wait_until(goes_on, what="the word is taken")
+    with office.client(timeout_s=20.0) as client:
+        ends = {client.transfer("Mumbai/1001", "Delhi/1001", "1", id=id).status for id in ids}
+        assert ends == {"committed"}
+        assert client.balance("Delhi/1001") == "10020.00"
+        assert client.balance("Mumbai/1001") == "9980.00"
