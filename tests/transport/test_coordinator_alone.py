@@ -9,10 +9,12 @@ from tests.transport.test_coordinator_replica import code_of
 from tests.transport.test_coordinator_successor import NONE_ANY_MORE, all_register, balances
 from tests.unit.protocol_support import BOSS, SECOND_US, from_branch, id_of, of_kind
 from zbank.config import COORDINATOR_NAME
+from zbank.errors import StorageFull
 from zbank.protocol.gate import SILENT_US
 from zbank.protocol.machine import Effect
 from zbank.protocol.messages import (
     REPLICA,
+    Abort,
     Commit,
     Fault,
     GetTransfer,
@@ -21,6 +23,7 @@ from zbank.protocol.messages import (
     Named,
     Outcome,
     Prepare,
+    Registered,
     RegisterReplica,
     ReplicaInfo,
     StillPending,
@@ -187,3 +190,41 @@ def test_the_first_replica_makes_nobody_wait(office: Office) -> None:
     office.send(RegisterReplica(SECOND), THE_STANDBY._replace(address=b"second", caller=SECOND.name))
     office.send(NameAcks(COORDINATOR_NAME, SECOND.name, SECOND.instance), ASHA)
     assert office.coordinator.coordinator.replaced_seq == 0
+
+
+def test_a_branch_takes_no_decision_of_an_office_that_it_could_not_record(decided: Office) -> None:
+    """Its disk was full when it met the successor. Else the former coordinator would not learn that it had been there."""
+    office = decided
+    txn = office.coordinator.coordinator.open[id_of(1)].txn
+    office.promote()
+    delhi = office.branches["Delhi"]
+    (registered,) = of_kind(Registered, office.send(office.registration("Delhi"), from_branch("Delhi")))
+    delhi.store.failures.append(StorageFull("no room"))
+    delhi.turn((BOSS, 0, registered[1]))
+    known = office.registration("Delhi").coordinator_epoch
+    (abort,) = office.send(Inquiry(txn, id_of(1)), from_branch("Delhi"))
+    assert abort.message == Abort(txn, id_of(1))
+    assert delhi.turn((BOSS, 0, abort.message)) == []
+    assert id_of(1) in delhi.branch.prepared
+    delhi.tick(SECOND_US)
+    assert office.registration("Delhi").coordinator_epoch == registered[1].epoch > known
+    delhi.turn((BOSS, 0, abort.message))
+    assert id_of(1) not in delhi.branch.prepared
+
+
+def test_what_could_not_be_recorded_of_the_last_office_alone_is_recorded_later(decided: Office) -> None:
+    """A branch that was with the successor, with no room to note that, and has done nothing there, may go back."""
+    office = decided
+    office.promote()
+    zombie, delhi = office.zombie, office.branches["Delhi"]
+    assert zombie is not None
+    (registered,) = of_kind(Registered, office.send(office.registration("Delhi"), from_branch("Delhi")))
+    delhi.store.failures.append(StorageFull("no room"))
+    delhi.turn((BOSS, 0, registered[1]))
+    zombie.turn((from_branch("Delhi"), 0, office.registration("Delhi")))
+    ((_, named),) = of_kind(Named, zombie.turn((ASHA, 1, NONE_ANY_MORE)))
+    (again,) = of_kind(Registered, zombie.turn((from_branch("Delhi"), 0, office.registration("Delhi"))))
+    delhi.turn((BOSS, 0, again[1]))
+    delhi.tick(SECOND_US)
+    known = office.registration("Delhi")
+    assert (known.coordinator_epoch, known.coordinator_word) == (again[1].epoch, named.acks.generation)

@@ -19,10 +19,11 @@ from zbank.protocol.messages import (
     Commit,
     InDoubt,
     Inquiry,
+    Registered,
     StillPending,
     Txn,
 )
-from zbank.protocol.records import Aborted, Record
+from zbank.protocol.records import Aborted, CoordinatorSeen, Record
 
 INQUIRE_AFTER_US = 2_000_000  #: prepared for longer: in doubt
 INQUIRE_EVERY_US = 1_000_000
@@ -34,8 +35,10 @@ MAX_IN_DOUBT_TOLD = 100
 class Inquirer:
     """The memory of an inquiring branch: since when it knows each prepared txn, and which coordinators are there."""
 
-    def __init__(self, state: BranchState) -> None:
+    def __init__(self, state: BranchState, before: Inquirer | None = None) -> None:
+        """`before` was thrown away (T2): what coordinators told of their office they tell no second time."""
         self._state = state
+        self._told: dict[str, CoordinatorSeen] = dict(before._told) if before else {}  #: by coordinator: its office
         self._since_us: dict[Txn, int] = {}  #: monotonic
         self._asked_us: int = 0
         self._first = 0  #: where the next round begins, when one cannot hold all
@@ -60,8 +63,20 @@ class Inquirer:
                 effects.append(self._ask(held.txn.coordinator, held))
         return effects
 
-    def met(self, coordinator: str, epoch: int) -> list[Effect]:
+    def unrecorded(self, coordinator: str) -> CoordinatorSeen | None:
+        """The office of this coordinator, when that is told and not in the journal: there was no room. It can decide nothing
+        here until it is: else who is met later would not know that this branch had met the other (P11)."""
+        told, mark = self._told.get(coordinator), self._state.coordinators.get(coordinator)
+        return told if told and (mark is None or mark.epoch < told.epoch or mark.word < told.word) else None
+
+    def to_record(self) -> CoordinatorSeen | None:
+        """Some office that could not be recorded when it was told."""
+        return next((told for told in map(self.unrecorded, self._told) if told is not None), None)
+
+    def met(self, message: Registered) -> list[Effect]:
         """Registered with a coordinator. When it was away, or began a new term: ask about all it left in doubt here."""
+        coordinator, epoch = message.coordinator, message.epoch
+        self._told[coordinator] = CoordinatorSeen(coordinator, epoch, message.word)
         if self._met.get(coordinator, -1) >= epoch:
             return []
         self._met[coordinator] = epoch

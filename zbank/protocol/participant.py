@@ -85,13 +85,13 @@ from zbank.protocol.records import (
     AcksBy,
     Committed,
     Content,
-    CoordinatorSeen,
     Executed,
     Record,
     Refused,
     Started,
 )
 
+DECISIONS = frozenset({Commit, Abort, Redeliver, Redelivering})
 MAX_PREPARED = 50_000  #: prepared txns a branch holds; above it new ones are refused as busy (P4)
 
 
@@ -114,7 +114,7 @@ class Participant(Machine):
         super().__init__(state)
         self.state = state
         self._system_accounts = system_accounts
-        self._inquirer = Inquirer(state)
+        self._inquirer: Inquirer = Inquirer(state, before._inquirer if before else None)
         self._reconciler: Reconciler = Reconciler(state, coordinator_count, before._reconciler if before else None)
         self._wanted_acks = wanted_acks
         self._told_acks: AckedBy | None = before._told_acks if before else None  #: by the coordinator: to be taken over
@@ -161,6 +161,8 @@ class Participant(Machine):
         decide = _DECIDE.get(type(message))
         if decide is None:
             return not_for_me(self.role, sender, n, message)
+        if type(message) in DECISIONS and self._inquirer.unrecorded(sender.caller) is not None:
+            return NOTHING  # it is told again
         put_off = self._reconciler.put_off(sender, n, message, self.decline)
         if put_off is not None:
             return put_off
@@ -336,15 +338,12 @@ class Participant(Machine):
         word, told = own.acks if own is not None else retiring.last_word(self.state), self._told_acks
         if word is not None and (told is None or word.generation > told.generation):  # no order of messages is assumed (P9)
             self._told_acks = word
-        mark = self.state.coordinators.get(message.coordinator)
         effects = [
-            *self._inquirer.met(message.coordinator, message.epoch),
+            *self._inquirer.met(message),
             *self._reconciler.met(message.coordinator, now),
             *retiring.news(self.state, message.coordinator),
         ]
-        if mark is not None and mark.epoch >= message.epoch and mark.word >= message.word:
-            return Step(None, effects)
-        return Step(CoordinatorSeen(message.coordinator, message.epoch, message.word), effects)
+        return Step(self._inquirer.unrecorded(message.coordinator), effects)
 
     def _redeliver(self, sender: Sender, n: int, message: Redeliver, now: Now) -> Step:
         step, alarm = self._reconciler.redeliver(sender.caller, message)
@@ -364,7 +363,7 @@ class Participant(Machine):
         """Inquire about what is in doubt for too long (P8); take over who is named as synchronous replica (R3)."""
         told, known = self._told_acks, self.state.acks
         record = AcksBy(told) if told and (known is None or told.generation > known.generation) else None
-        return Step(record, self._inquirer.due(now) + self._reconciler.due(now))
+        return Step(record or self._inquirer.to_record(), self._inquirer.due(now) + self._reconciler.due(now))
 
     def peer_down(self, name: str, now: Now) -> None:
         """A coordinator is silent: others will be asked."""
