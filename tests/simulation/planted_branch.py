@@ -29,6 +29,7 @@ from zbank.protocol.messages import (
     Inquiry,
     Outcome,
     Prepare,
+    Registered,
     StillPending,
     Vote,
 )
@@ -252,8 +253,12 @@ def _light_abort(stack: ExitStack) -> None:
 
 @bug("nobody inquires", "P8")
 def _no_inquiry(stack: ExitStack) -> None:
+    def met(self: Inquirer, message: Registered) -> list[Effect]:
+        old(self, message)
+        return []
+
     replace(stack, Inquirer, "due", lambda self, now: [])
-    replace(stack, Inquirer, "met", lambda self, coordinator, epoch: [])
+    old = replace(stack, Inquirer, "met", met)
 
 
 @bug("all prepared counts as commit", "P8")
