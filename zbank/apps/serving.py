@@ -6,9 +6,9 @@ import ipaddress
 import logging
 import os
 import resource
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from zbank.transport.engine import Engine
 from zbank.transport.feed import FeedProxy
 from zbank.transport.keyfolder import Keys
 from zbank.transport.loop import ActorLoop
-from zbank.transport.sockets import REBIND_S, lets_strangers_in, make_router
+from zbank.transport.sockets import lets_strangers_in, make_router, when_closed
 
 MAX_OPEN_FILES = 10_240  #: of one actor; each connection is one
 EXIT_DONE = 0
@@ -259,19 +259,11 @@ def _listen(
 
 
 def _listen_again(context: zmq.Context[zmq.Socket[bytes]], bind: str, keys: Keys | None) -> zmq.Socket[bytes]:
-    """Where this process has listened before, in another role, its old listener closes in another thread: it is waited for.
-    Raises zmq.ZMQError, for what others have at once."""
-    end_s = time.monotonic() + (REBIND_S if bind in _listened else 0.0)
-    while True:
-        try:
-            router = make_router(context, bind, None if keys is None else keys.pair)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE or time.monotonic() >= end_s:
-                raise
-            time.sleep(0.005)
-        else:
-            _listened.add(bind)
-            return router
+    """A process that changes its role waits for its own listener of before, and for nobody else's. Raises zmq.ZMQError."""
+    listen = partial(make_router, context, bind, None if keys is None else keys.pair)
+    router = when_closed(listen) if bind in _listened else listen()
+    _listened.add(bind)
+    return router
 
 
 def welcome(store: JournalStore, currency: str, coordinator: str, name: str = "") -> Welcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import zmq
 
@@ -10,6 +12,8 @@ from zbank.protocol.codec import MAX_FRAME_BYTES
 from zbank.protocol.messages import COORDINATOR
 from zbank.transport.keyfolder import Keys
 from zbank.transport.keys import Pair, new_pair
+
+Result = TypeVar("Result")
 
 LINGER_MS = 200
 HIGH_WATER_FRAMES = 1_000  #: of one peer, waiting in or out
@@ -84,11 +88,16 @@ def listen_anew(router: Socket, pair: Pair) -> None:
     endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
     router.unbind(endpoint)
     _own_key(router, pair)
+    when_closed(lambda: router.bind(endpoint))
+
+
+def when_closed(listen: Callable[[], Result]) -> Result:
+    """Listen where this process has listened before: libzmq closes the old listener in another thread, and is waited for.
+    Raises what `listen` does, zmq.ZMQError for a place that is not free in time."""
     end_s = time.monotonic() + REBIND_S
-    while True:  # the old listener closes in another thread
+    while True:
         try:
-            router.bind(endpoint)
-            return
+            return listen()
         except zmq.ZMQError as error:
             if error.errno != zmq.EADDRINUSE or time.monotonic() > end_s:
                 raise
