@@ -90,7 +90,7 @@ class Finisher:
         )
         self._open[decision.id] = finishing
         self._unforced.append(finishing)
-        return [] if self._unaware(unacked) else _commits(finishing, unacked)
+        return self._commits(finishing, unacked)
 
     def acked(self, finishing: Finishing, branch: str, seq: int, position: Position | None, now: Now) -> Step:
         """A branch has applied it; the last ack tells the client."""
@@ -128,8 +128,7 @@ class Finisher:
 
     def for_branch(self, branch: str) -> list[Effect]:
         """Every decision that this branch has not acked."""
-        told = [one for one in self._open.values() if branch in one.unacked and not self._unaware(one.unacked)]
-        return [effect for finishing in told for effect in _commits(finishing, {branch})]
+        return [effect for finishing in self._open.values() for effect in self._commits(finishing, {branch})]
 
     def due(self, up: set[str], now: Now) -> list[Effect]:
         """What to send again, and whom to tell that acks are missing. Who is unaware is to register again: it tells by that
@@ -137,15 +136,11 @@ class Finisher:
         effects: list[Effect] = []
         unaware: dict[str, None] = {}
         for finishing in self._open.values():
-            is_due, is_late = now.mono_us >= finishing.next_us, finishing.waiters and now.mono_us >= finishing.tell_us
-            if not is_due and not is_late:
-                continue
-            waits_for = self._unaware(finishing.unacked)
-            if is_due:
+            if now.mono_us >= finishing.next_us:
                 finishing.next_us = now.mono_us + RESEND_US
-                unaware |= dict.fromkeys(waits_for)
-                effects += [] if waits_for else _commits(finishing, up)
-            if is_late and not waits_for:
+                effects += self._commits(finishing, up)
+                unaware |= dict.fromkeys(self._unaware(finishing.unacked))
+            if finishing.waiters and now.mono_us >= finishing.tell_us and not self._unaware(finishing.unacked):
                 effects += self._tell(finishing, applied=False)
                 finishing.waiters = []
         return [*effects, *(Effect(name, 0, REGISTER_AGAIN) for name in unaware if name in up)]
@@ -158,14 +153,16 @@ class Finisher:
         del self._endings[:MAX_ENDINGS]
         return ended
 
+    def _commits(self, finishing: Finishing, branches: Collection[str]) -> list[Effect]:
+        """The decision, for those of these branches that have not acked it; nothing while it has to wait."""
+        if self._unaware(finishing.unacked):
+            return []
+        decision = finishing.decision
+        commit = Commit(decision.txn, decision.id, decision.number)
+        return [Effect(branch, 0, commit) for branch in finishing.unacked if branch in branches]
+
     def _tell(self, finishing: Finishing, *, applied: bool) -> list[Effect]:
         decision = finishing.decision
         places = tuple(Place(ack.branch, ack.seq) for ack in finishing.acks)
         outcome = Outcome(decision.id, COMMITTED, None, decision.number, self._time.last_us, False, applied, places)
         return [Effect(address, n, outcome) for address, n in finishing.waiters]
-
-
-def _commits(finishing: Finishing, branches: Collection[str]) -> list[Effect]:
-    decision = finishing.decision
-    commit = Commit(decision.txn, decision.id, decision.number)
-    return [Effect(branch, 0, commit) for branch in finishing.unacked if branch in branches]
