@@ -12,18 +12,17 @@ from pathlib import Path
 
 from tests.simulation.failover import many
 from tests.simulation.failover_actor import BOSS, Actor
-from tests.simulation.failover_books import Breach, check_books, record_of
-from tests.simulation.office import _promote
+from tests.simulation.failover_books import Breach, record_of
+from tests.simulation.office import promote
 from tests.simulation.office_clerk import CLERK
 from tests.simulation.office_judge import OfficeJudge
 from tests.simulation.office_town import Office
 from tests.simulation.synchronous import run
 from tests.simulation.synchronous_judge import Judge
 from tests.simulation.synchronous_process import Process
-from tests.simulation.synchronous_town import OFFICER
 from zbank.protocol.coordinator import Coordinator
 from zbank.protocol.machine import Effect
-from zbank.protocol.messages import BRANCH, COORDINATOR, Commit, NameAcks, Named, Txn
+from zbank.protocol.messages import BRANCH, COORDINATOR, Commit, Txn
 from zbank.protocol.records import Aborted, Committed, Redelivered
 
 LAST_ROUNDS = 40
@@ -47,9 +46,7 @@ class ApartJudge(OfficeJudge):
         if not town.is_apart:
             super().look()
             return
-        for process in town.sites.values():
-            if process.is_up:
-                check_books(process)
+        self.look_at_books()
         alone = town.alone
         if alone is not None and alone.is_up:
             machine = alone.engine.machine
@@ -88,12 +85,10 @@ class Apart(Office):
         return self.office
 
     def let_go_on_alone(self, old: Process) -> None:
-        """An operator says `none` to the former coordinator, as it can be reached by him alone."""
-        if old.is_up and not old.is_paused:
-            old.take([(OFFICER, self.order(), NameAcks(BOSS, "", b""))])
-            if isinstance(self.answer, Named):
-                self.alone = old
-                self.met["goes on alone"] += 1
+        """By an operator's word."""
+        if old.is_up and not old.is_paused and self.say_none(old):
+            self.alone = old
+            self.met["goes on alone"] += 1
 
     def sent_by(self, actor: Actor, effects: list[Effect]) -> None:
         """What each tells of tokens is its own: that is no money."""
@@ -104,12 +99,8 @@ class Apart(Office):
         if not self.is_apart:
             super().settle()
             return
-        self.network.heal()
-        self.cut_off.clear()
         self.held.clear()
-        for process in list(self.sites.values()):
-            process.dies = ""
-            self.mend(process)
+        self.calm_down()
         for _ in range(LAST_ROUNDS):
             self.flush()
             self.pass_time(300_000)
@@ -130,7 +121,7 @@ def _fates(town: Apart) -> None:
         town.customers.wish()
     town.go_on(random.randint(20, 60))
     town.take_away(old, "cut off")
-    if not _promote(town, old):
+    if not promote(town, old):
         town.bring_back(old)
         return
     town.is_apart = True

@@ -45,14 +45,14 @@ def _lose_the_coordinator(town: Office) -> None:
     what = random.choice(("lost", "cut off", "cut off", "asleep", "asleep", "killed"))
     town.take_away(old, what)
     town.go_on(random.randint(0, 40))
-    if _promote(town, old):
+    if promote(town, old):
         town.met[f"promoted: {what}"] += 1
         _go_on_apart(town, old, what)
         return
     town.bring_back(old)
 
 
-def _promote(town: Office, old: Process) -> bool:
+def promote(town: Office, old: Process) -> bool:
     """The operator tries it for a while, then sees to it that the replicas are there."""
     for is_mended in (False, True):
         for _ in range(ATTEMPTS):

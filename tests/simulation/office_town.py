@@ -273,10 +273,14 @@ class Office(Fate):
         """An operator says `none` to a former coordinator: it refuses that while no branch is there who would tell it."""
         is_awake = old.key in self.sites and old.is_up and not old.is_paused
         if is_awake and not self.lines.all_bound(old) and not any(frame.target is old for frame in self.network.frames):
-            old.take([(OFFICER, self.order(), NameAcks(BOSS, "", b""))])
-            if isinstance(self.answer, Named):
+            if self.say_none(old):
                 raise Breach(f"{old.key} leads no more, and goes on alone")
             self.met["does not go on alone"] += isinstance(self.answer, Fault)
+
+    def say_none(self, old: Process) -> bool:
+        """An operator says `none` to the former coordinator, whom he alone may reach; True when it takes that."""
+        old.take([(OFFICER, self.order(), NameAcks(BOSS, "", b""))])
+        return isinstance(self.answer, Named)
 
     def bring_back(self, boss: Process) -> None:
         """It wakes up, or is started again; all hear it."""

@@ -5,12 +5,17 @@ A bug is a patch over the running code, taken away when the run is over. It says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from tests.simulation.failover_books import Breach
+
+ROOT = Path(__file__).parents[2]
 
 Plant = Callable[[ExitStack], None]
 
@@ -60,6 +65,22 @@ def is_found(bug: Bug, play: Callable[[int], object], seeds: int) -> bool:
             except Breach:
                 return True
     return False
+
+
+def play_all(play: Callable[[int], Counter[str]], seeds: int) -> Counter[str]:
+    """What was met in so many worlds. Raises Breach, or whatever the actors raise."""
+    met: Counter[str] = Counter()
+    for seed in range(seeds):
+        met += play(seed)
+    return met
+
+
+PAGES = ("docs/correctness.md", "CHANGELOG.md")  #: that say how many bugs there are
+
+
+def is_said(bugs: Sequence[Bug], page: str) -> bool:
+    """The page has this very number."""
+    return re.search(rf"\b{len(bugs)} planted bugs", (ROOT / page).read_text("utf-8")) is not None
 
 
 def dispatch(stack: ExitStack, table: dict[Any, Any], key: Any, new: Any) -> Any:

@@ -161,13 +161,8 @@ class Fate(Town):
     # --- the end -------------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """No faults any more: all comes to rest, and everything is answered."""
-        self.is_calm = True
-        self.network.heal()
-        self.cut_off.clear()
-        for process in list(self.sites.values()):
-            process.dies = ""
-            self.mend(process)
+        """All comes to rest, and everything is answered."""
+        self.calm_down()
         for count in range(REST_ROUNDS):
             self.flush()
             self.pass_time(300_000)
@@ -178,6 +173,15 @@ class Fate(Town):
                 if self.customers.are_content and count > 12 and self.is_level and not self.is_busy:
                     return
                 self.customers.ask_all()
+
+    def calm_down(self) -> None:
+        """No faults any more, and all run."""
+        self.is_calm = True
+        self.network.heal()
+        self.cut_off.clear()
+        for process in list(self.sites.values()):
+            process.dies = ""
+            self.mend(process)
 
     def flush(self) -> None:
         """All that is on its way arrives."""

@@ -182,13 +182,7 @@ class Judge:
     def look(self) -> None:
         """At every moment: books, and the rule."""
         town = self._town
-        for process in town.sites.values():
-            if not process.is_up:
-                continue
-            check_books(process)
-            fold = process.engine.machine.fold
-            if isinstance(fold, BranchState) and fold.suspense_minor:
-                raise Breach(f"{process.key} has {fold.suspense_minor} on its suspense account")
+        self.look_at_books()
         directory = town.directory()
         if directory is None:
             return
@@ -202,6 +196,16 @@ class Judge:
                 self._check_lossless(info)
             elif keeps_all(words.get(info.of), info):
                 raise Breach(f"{info.name} is shown as one that keeps all, and is not lossless")
+
+    def look_at_books(self) -> None:
+        """Of all branches, and their replicas."""
+        for process in self._town.sites.values():
+            if not process.is_up:
+                continue
+            check_books(process)
+            fold = process.engine.machine.fold
+            if isinstance(fold, BranchState) and fold.suspense_minor:
+                raise Breach(f"{process.key} has {fold.suspense_minor} on its suspense account")
 
     def _check_lossless(self, info: ReplicaInfo) -> None:
         """It can take its branch's place without loss, by the rule: nothing is told that it has not, nobody is ahead."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
 import pytest
 
 from tests.simulation.apart import play
 from tests.simulation.apart_bugs import BUGS
-from tests.simulation.planted import Bug, is_found
+from tests.simulation.planted import PAGES, Bug, is_found, is_said, play_all
 
 SEEDS = 100
 BUG_SEEDS = 300
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
 SITUATIONS = (
     "promoted when a decision was on the former's disk alone",
@@ -26,9 +22,7 @@ SITUATIONS = (
 
 
 def test_no_transfer_is_done_at_one_branch_alone_in_many_worlds() -> None:
-    met: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        met += play(seed)
+    met = play_all(play, SEEDS)
     assert not [what for what in SITUATIONS if not met[what]]
 
 
@@ -37,6 +31,6 @@ def test_a_planted_bug_is_found(bug: Bug) -> None:
     assert is_found(bug, play, BUG_SEEDS), f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole"
 
 
-@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_say_how_many_there_are(page: str) -> None:
-    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8")
+    assert is_said(BUGS, page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.simulation.failover import play
 from tests.simulation.failover_books import Breach
 from tests.simulation.failover_twice import play as play_twice
+from tests.simulation.planted import play_all
 from zbank.errors import StoreError
 from zbank.protocol import branch_state
 from zbank.protocol.branch_meta import Promotion
@@ -29,18 +29,14 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_promotion_holds_in_many_worlds() -> None:
-    met: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        met += play(seed)
+    met = play_all(play, SEEDS)
     assert met["redelivered at Mumbai"] > SEEDS // 10, "so few lost votes and acks prove nothing"
     assert met["rows lost"] > SEEDS
     assert met["refused superseded"] == SEEDS
 
 
 def test_promotions_in_a_row_hold_in_many_worlds() -> None:
-    met: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        met += play_twice(seed)
+    met = play_all(play_twice, SEEDS)
     assert met["lost again before it was told all"] > SEEDS // 10
     assert met["lost again when open"] > 0
     assert met["redelivered at Mumbai"] > SEEDS // 10

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.simulation.bugs import all_bugs
-from tests.simulation.planted import Bug
+from tests.simulation.planted import PAGES, Bug, is_said
 from tests.simulation.run import Result, play
 from tests.simulation.sometimes import STANDARD_SEEDS
 
 #: what these come to is an error of the code itself
 CRASHES = {"stopping on a full disk is an error", "a process reads tables that another one has written"}
-ROOT = Path(__file__).parents[2]
 BUGS = tuple(all_bugs().values())
 RULES = {f"T{n}" for n in range(1, 7)} | {f"P{n}" for n in range(1, 12)} | {"C1", "R5", "K1"}  # those in this build
 
@@ -35,6 +32,6 @@ def test_each_rule_has_a_bug() -> None:
     assert {bug.rule for bug in BUGS} == RULES
 
 
-@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_say_how_many_there_are(page: str) -> None:
-    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8").replace("**", "")
+    assert is_said(BUGS, page)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
 import pytest
 
-from tests.simulation.planted import Bug, is_found
+from tests.simulation.planted import PAGES, Bug, is_found, is_said, play_all
 from tests.simulation.synchronous import play
 from tests.simulation.synchronous_bugs import BUGS
 
 SEEDS = 50
 BUG_SEEDS = 200  #: the hardest to find is met in every seventieth
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
 
 
 def test_what_was_told_is_never_lost_in_many_worlds() -> None:
-    met: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        met += play(seed)
+    met = play_all(play, SEEDS)
     assert met["promoted without loss"] > SEEDS // 4
     assert met["promoted when the former had more"] > SEEDS // 10, "nothing is proved where all had the same"
     assert met["told by a branch that is cut off"] > 0
@@ -35,6 +29,6 @@ def test_a_planted_bug_is_found(bug: Bug) -> None:
     assert is_found(bug, play, BUG_SEEDS), f"{bug.name} survives {BUG_SEEDS} seeds: the simulation has a hole"
 
 
-@pytest.mark.parametrize("page", ["docs/correctness.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_say_how_many_there_are(page: str) -> None:
-    assert f"{len(BUGS)} planted bugs" in (ROOT / page).read_text("utf-8")
+    assert is_said(BUGS, page)
